@@ -1,0 +1,129 @@
+"""Every error that Understudy raises on purpose, in one tree.
+
+Does not know who shows them: the command line prints `str(error)` and exits with `exit_code`,
+the service answers with `status`, both without a case per class.
+
+    UnderstudyError
+    ├── InputError              what was asked for cannot be done as asked
+    │   ├── NotFound            a persona, version, job, run or model name that does not exist
+    │   ├── PersonaInvalid      a persona file that does not parse or validate (file, line, field)
+    │   ├── DatasetInvalid      empty, leaking or malformed training data
+    │   ├── Conflict            the name exists already with other content
+    │   └── ContextExceeded     a prompt longer than the model's window
+    ├── ModelError              a model could not answer
+    │   ├── ModelUnavailable    it is not there or cannot be opened: asking again will not help
+    │   ├── ModelTimeout        it took too long: asking again may help
+    │   ├── AdapterInvalid      adapter files that are missing, corrupt or made for another base
+    │   └── AnswerRejected      it answered, but the answer fails the checks (reasons)
+    ├── TrainingFailed          a training job ended in error
+    └── StorageError            home not writable, disk full, database not reachable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class UnderstudyError(Exception):
+    """Say what happened, with the value, and what to do about it."""
+
+    exit_code = 1
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class InputError(UnderstudyError):
+    """Refuse a request that cannot be done as asked; nothing was changed."""
+
+    exit_code = 2
+    status = 400
+    code = "invalid_request"
+
+
+class NotFound(InputError):
+    """Name something that does not exist, and what does."""
+
+    status = 404
+    code = "not_found"
+
+
+class PersonaInvalid(InputError):
+    """Point at the file, line and field of a persona that does not parse or validate."""
+
+    code = "persona_invalid"
+
+
+class DatasetInvalid(InputError):
+    """Refuse training data that is empty, leaks into the evaluation data, or is malformed."""
+
+    code = "dataset_invalid"
+
+
+class Conflict(InputError):
+    """Refuse a name that exists already with other content."""
+
+    status = 409
+    code = "conflict"
+
+
+class ContextExceeded(InputError):
+    """Refuse a prompt that does not fit the model's context window."""
+
+    code = "context_length_exceeded"
+
+
+class ModelError(UnderstudyError):
+    """Report that a model could not answer."""
+
+    status = 503
+    code = "model_error"
+
+
+class ModelUnavailable(ModelError):
+    """Report a model that is not there; asking again will not help."""
+
+    code = "model_unavailable"
+
+
+class ModelTimeout(ModelError):
+    """Report an answer that did not come in time; asking again may help."""
+
+    status = 504
+    code = "model_timeout"
+
+
+class AdapterInvalid(ModelError):
+    """Report adapter files that are missing, corrupt or made for another base model."""
+
+    code = "adapter_invalid"
+
+
+class AnswerRejected(ModelError):
+    """Report an answer that failed the checks, with each reason."""
+
+    code = "answer_rejected"
+
+    def __init__(self, message: str, reasons: Sequence[str]) -> None:
+        super().__init__(message, "; ".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+class TrainingFailed(UnderstudyError):
+    """Report a training job that ended in error, with the reason it gave."""
+
+    code = "training_failed"
+
+
+class StorageError(UnderstudyError):
+    """Report a home that cannot be written, a full disk or a database that does not answer."""
+
+    status = 503
+    code = "storage_error"

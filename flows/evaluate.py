@@ -1,0 +1,58 @@
+"""Evaluate: candidate and baseline answer the held-out prompts, and a judge compares.
+
+Does not know how figures are computed, nor what they decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from prefect import flow
+
+from agents.chat import ChatAnswer, Sampling
+from flows.reports import markdown, tracked
+from flows.texts import evaluation_text
+from tasks.evaluation.figures import Performance
+from tasks.evaluation.prompts import HeldOut
+from tasks.evaluation.report import EvaluationReport
+from tasks.policies import shards
+from tasks.rate import (
+    Contest,
+    answer_shard,
+    contest_prompts,
+    finished_report,
+    judge_contest,
+    score_shard,
+    set_contest,
+)
+from tasks.specs import EvaluateSpec
+
+
+@flow(name="evaluate", flow_run_name="evaluate-{spec.persona}")
+async def evaluate(spec: EvaluateSpec) -> tuple[Contest, EvaluationReport]:
+    """Hold the candidate against the baseline; a finished evaluation is returned, not repeated."""
+    contest = set_contest(spec)
+    report = finished_report(contest)
+    if report is None:
+        prompts = contest_prompts(contest)
+        async with tracked(f"{contest.persona} held-out answers", 4 * len(prompts)):
+            candidate = await perform(contest.candidate, prompts, contest.sampling)
+            baseline = await perform(contest.baseline, prompts, contest.sampling)
+        report = await judge_contest(contest, spec, candidate, baseline)
+    await markdown(f"evaluation-{contest.persona}", evaluation_text(report), "Candidate against baseline")
+    return contest, report
+
+
+async def perform(address: str, prompts: list[HeldOut], sampling: Sampling) -> Performance:
+    """Have one model answer every prompt and score every real answer."""
+    parts = list(shards(prompts))
+    answers, scores = await asyncio.gather(
+        asyncio.gather(*(answer_shard(address, part, sampling) for part in parts)),
+        asyncio.gather(*(score_shard(address, part) for part in parts)),
+    )
+    flat: list[ChatAnswer] = [answer for part in answers for answer in part]
+    return Performance(
+        model=address,
+        answers=tuple(flat),
+        log_probabilities=tuple(values for part in scores for values in part),
+    )

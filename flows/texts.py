@@ -1,0 +1,87 @@
+"""Reports as Markdown: the decision first, then the evidence.
+
+Does not know where the text is shown.
+"""
+
+from __future__ import annotations
+
+from tasks.evaluation.report import EvaluationReport
+from tasks.promote import PromotionReport
+
+
+def evaluation_text(report: EvaluationReport) -> str:
+    """Return an evaluation as Markdown, a loss as plainly as a win."""
+    return "\n".join(
+        [
+            f"**{headline(report)}**",
+            "",
+            f"{report.prompts} held-out prompts, judge {report.judge}: {_tally(report)}.",
+            f"Score {report.score or 'none'}{_elo(report)}.",
+            "",
+            "| | candidate | baseline |",
+            "|---|---|---|",
+            *_rows(report),
+            "",
+            _similarity(report),
+        ]
+    )
+
+
+def headline(report: EvaluationReport) -> str:
+    """Return better, worse or can't tell, in one sentence."""
+    if report.score is None:
+        return "Can't tell: no verdict was valid."
+    if report.score.low > 0.5:
+        return f"Better: the candidate wins {report.score.mean:.0%} of the comparisons."
+    if report.score.high < 0.5:
+        return f"Worse: the candidate wins only {report.score.mean:.0%} of the comparisons."
+    return f"Can't tell: the candidate wins {report.score.mean:.0%}, which may be chance."
+
+
+def promotion_text(report: PromotionReport) -> str:
+    """Return the gate's decision as Markdown with every check."""
+    lines = [
+        f"**{report.version}: {report.decision.verdict}.** On stage: {report.live or 'nothing yet'}.",
+        "",
+        "| check | value | threshold | verdict |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {check.name} | {check.value} | {check.threshold} | {check.verdict} |"
+        for check in report.decision.checks
+    ]
+    if report.decision.prompts_needed:
+        lines += ["", f"About {report.decision.prompts_needed} held-out prompts would settle it."]
+    return "\n".join(lines)
+
+
+def _tally(report: EvaluationReport) -> str:
+    """Return wins, losses and ties, and what did not count, as words."""
+    counts = {"won": report.wins, "lost": report.losses, "tied": report.ties}
+    odd = {"without a valid verdict": report.invalid, "flipped with the order": report.flips}
+    named = [f"{count} {name}" for name, count in counts.items()]
+    return ", ".join(named + [f"{count} {name}" for name, count in odd.items() if count])
+
+
+def _rows(report: EvaluationReport) -> list[str]:
+    ours, theirs = report.candidate, report.baseline
+    return [
+        f"| model | {ours.model} | {theirs.model} |",
+        f"| perplexity of the real answers | {ours.perplexity:.2f} | {theirs.perplexity:.2f} |",
+        f"| similarity to the real answers | {ours.similarity:.3f} | {theirs.similarity:.3f} |",
+        f"| validation pass rate | {ours.validation_pass_rate:.0%} | {theirs.validation_pass_rate:.0%} |",
+        f"| length over the real answers | {ours.length_ratio:.2f} | {theirs.length_ratio:.2f} |",
+        f"| cut at the token limit | {ours.unfinished:.0%} | {theirs.unfinished:.0%} |",
+    ]
+
+
+def _elo(report: EvaluationReport) -> str:
+    if report.elo is None:
+        return ""
+    mean, low, high = report.elo
+    return f", Elo {mean:+.0f} [{low:+.0f}, {high:+.0f}]"
+
+
+def _similarity(report: EvaluationReport) -> str:
+    floor = f"the same person's answers to other questions reach {report.similarity_floor:.3f}"
+    return f"Similarity gain {report.similarity_gain}; {floor}."

@@ -1,0 +1,89 @@
+"""Submit a fine-tuning job, once for the same data, base model and hyperparameters.
+
+Does not know how a backend trains, nor waits for it: `tasks/watch.py` does.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prefect import task
+from pydantic import ValidationError
+
+from agents.chat import parse_address
+from agents.errors import InputError
+from agents.personas import load_persona
+from agents.plugins import load_plugin
+from agents.schemas import fingerprint
+from tasks.specs import FinetuneSpec
+from tasks.storage.examples import get_dataset
+from tasks.storage.jobs import get_job, mark_submitted
+from tasks.storage.store import Store, open_store
+from tasks.storage.tables import Dataset, Job
+from tasks.training.base import TERMINAL, Hyperparameters, TrainingBackend, TrainingJob
+
+
+def open_backend(name: str) -> TrainingBackend:
+    """Return a training backend by plugin name; raise NotFound with those there are."""
+    backend: TrainingBackend = load_plugin("training", name)()
+    return backend
+
+
+def hyperparameters(backend: TrainingBackend, overrides: dict[str, Any]) -> Hyperparameters:
+    """Return the backend's recipe with the overrides; raise InputError naming a bad one."""
+    try:
+        return Hyperparameters(**{**backend.recipe.model_dump(), **overrides})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"Hyperparameter {field}: {first['msg']}, got {first['input']!r}.",
+            f"Known: {', '.join(Hyperparameters.model_fields)}.",
+        ) from error
+
+
+def training_job(store: Store, job: Job) -> TrainingJob:
+    """Return what the backend of a recorded job needs."""
+    dataset = get_dataset(store, job.dataset_id)
+    return TrainingJob(
+        id=job.id,
+        persona=job.persona,
+        base_model=parse_address(job.base_model).name,
+        train_file=store.object_path(dataset.train_file),
+        validation_file=None,
+        hyperparameters=Hyperparameters.model_validate_json(job.hyperparameters),
+        folder=store.settings.objects / "jobs" / job.id,
+        cache=store.settings.cache,
+    )
+
+
+@task(name="submit-job", task_run_name="submit[{spec.persona}]")
+def submit_job(spec: FinetuneSpec, dataset_id: str) -> str:
+    """Record the job and hand it to its backend; return its id. The same job is never started twice.
+
+    A completed job is left alone while its adapter is there; one that died is continued by its backend.
+    """
+    store, backend = open_store(), open_backend(spec.backend)
+    job = _job(spec, get_dataset(store, dataset_id), hyperparameters(backend, spec.hyperparameters))
+    store.add_new(job)
+    job = get_job(store, job.id)
+    lost = job.status == "completed" and backend.poll(training_job(store, job), job.backend_id or "").error
+    if lost or job.status == "error" or job.status not in TERMINAL:
+        backend_id = backend.submit(training_job(store, job))
+        mark_submitted(store, job.id, backend_id)
+    return job.id
+
+
+def _job(spec: FinetuneSpec, dataset: Dataset, settings: Hyperparameters) -> Job:
+    persona = load_persona(spec.persona)
+    content = json.dumps([dataset.id, persona.base_model, spec.backend, settings.model_dump()])
+    return Job(
+        id=f"job-{fingerprint(content)}",
+        persona=persona.name,
+        backend=spec.backend,
+        base_model=persona.base_model,
+        dataset_id=dataset.id,
+        hyperparameters=settings.model_dump_json(),
+        status="queued",
+    )

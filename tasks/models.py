@@ -1,0 +1,43 @@
+"""Opening models for the tasks: addresses whose adapters are jobs or versions, behind the ledger.
+
+Does not know what is asked of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents.chat import ChatModel, ModelPlaces, open_model
+from agents.errors import AdapterInvalid, NotFound
+from agents.ledger import LedgerModel
+from tasks.storage.calls import DatabaseLedger
+from tasks.storage.jobs import get_job
+from tasks.storage.registry import get_version
+from tasks.storage.store import Store
+
+
+def model_places(store: Store) -> ModelPlaces:
+    """Return where models of this home find their files."""
+    return ModelPlaces(cache=store.settings.cache, adapter_folder=lambda name: adapter_folder(store, name))
+
+
+def adapter_folder(store: Store, name: str) -> Path:
+    """Return the adapter's folder of a job (`job-…`) or a version (`jamie-0.1.0`).
+
+    Raises NotFound for a name that is neither, AdapterInvalid for a job that has no adapter.
+    """
+    try:
+        job = get_job(store, name)
+    except NotFound:
+        job = get_job(store, get_version(store, name).job_id)
+    if job.adapter is None:
+        raise AdapterInvalid(
+            f"The job {job.id} has no adapter: it is {job.status}.", "Wait for it, or choose another."
+        )
+    return store.object_path(job.adapter)
+
+
+def open_recorded(store: Store, address: str, *, stage: str, replay: bool = True) -> LedgerModel:
+    """Open a model whose every call goes through the ledger of this home."""
+    model: ChatModel = open_model(address, model_places(store))
+    return LedgerModel(model=model, ledger=DatabaseLedger(store), stage=stage, replay=replay)

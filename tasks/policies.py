@@ -1,0 +1,138 @@
+"""Every policy of a task in one place: retries, fallback chains, timeouts, concurrency.
+
+Does not know what the tasks do. A fallback chain is data: it expands to ordinary Prefect task options,
+so every attempt shows in Prefect's UI as a retry of one task run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from pydantic import Field
+
+from agents.errors import AdapterInvalid, ModelError, ModelUnavailable
+from agents.schemas import Frozen
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State, TaskRun
+    from prefect.tasks import Task
+
+SHARD = 25
+CONCURRENT_CALLS = 32
+Item = TypeVar("Item")
+_unavailable: dict[UUID, dict[str, str]] = {}
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+class Rung(Frozen):
+    """One model of a chain: how often it is tried and how long to wait before each further try (s)."""
+
+    model: str
+    attempts: int = Field(default=2, ge=1)
+    delays: tuple[float, ...] = (1.0,)
+
+    def delay(self, attempt: int) -> float:
+        """Return the seconds before the given attempt, counted from 0; the first one starts at once."""
+        if attempt == 0 or not self.delays:
+            return 0.0
+        return self.delays[min(attempt, len(self.delays)) - 1]
+
+
+class FallbackChain(Frozen):
+    """Models tried in order until one answers."""
+
+    rungs: tuple[Rung, ...] = Field(min_length=1)
+
+    @classmethod
+    def of(cls, models: Iterable[str]) -> FallbackChain:
+        """Make a chain that tries each model with the default attempts and delays."""
+        return cls(rungs=tuple(Rung(model=model) for model in models))
+
+    def plan(self) -> list[tuple[str, float]]:
+        """Return (model, seconds to wait before it) for every attempt in order."""
+        return [(rung.model, rung.delay(attempt)) for rung in self.rungs for attempt in range(rung.attempts)]
+
+    def model(self, run_count: int, unavailable: Mapping[str, str] | None = None) -> str:
+        """Return the model of an attempt, counted from 1, leaving out those known to be unavailable.
+
+        `unavailable` holds the reason by model. Raises ModelUnavailable, with the reasons, when none is left.
+        """
+        unavailable = unavailable or {}
+        left = [model for model, _ in self.plan()[run_count - 1 :] if model not in unavailable]
+        if not left:
+            raise ModelUnavailable(
+                f"No model of the chain is available: {', '.join(rung.model for rung in self.rungs)}.",
+                " ".join(unavailable.values()) or "Name at least one that can be opened.",
+            )
+        return left[0]
+
+    def options(self) -> dict[str, Any]:
+        """Return the chain as Prefect task options."""
+        delays = [delay for _, delay in self.plan()[1:]]
+        return {
+            "retries": len(delays),
+            "retry_delay_seconds": delays or None,
+            "retry_condition_fn": can_retry,
+            "persist_result": False,
+        }
+
+
+class PartialFailure(ModelError):
+    """Report a shard whose finished items are kept and whose others need another attempt."""
+
+    def __init__(self, failed: dict[int, str], *, total: int, model: str, final: bool) -> None:
+        first = next(iter(failed.values()))
+        super().__init__(
+            f"{len(failed)} of {total} items are missing after {model}: {first}",
+            "Finished items are kept; the next attempt asks only for the missing ones.",
+        )
+        self.failed = failed
+        self.model = model
+        self.final = final
+
+
+def can_retry(_task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Tell Prefect whether another attempt can help, and remember a model that is not there.
+
+    A plain function: Prefect 3.8 silently never retries when this is a method or a partial.
+    """
+    error = state.data
+    if isinstance(error, PartialFailure) and error.final:
+        _unavailable.setdefault(task_run.id, {})[error.model] = next(iter(error.failed.values()))
+    return isinstance(error, ModelError) and not isinstance(error, (ModelUnavailable, AdapterInvalid))
+
+
+# One model, asked again: for tasks whose finished calls the ledger replays.
+MODEL_CALLS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": [1.0, 5.0],
+    "retry_condition_fn": can_retry,
+    "persist_result": False,
+}
+
+
+def attempt() -> tuple[int, Mapping[str, str]]:
+    """Return the attempt of the task run at hand, counted from 1, and the models it found unavailable."""
+    from prefect.context import TaskRunContext
+
+    context = TaskRunContext.get()
+    if context is None:
+        return 1, {}
+    return context.task_run.run_count, _unavailable.get(context.task_run.id, {})
+
+
+def shards(items: Sequence[Item], size: int = SHARD) -> Iterator[Sequence[Item]]:
+    """Yield the items in shards, one task run each."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+async def bounded(call: Awaitable[Item]) -> Item:
+    """Await a model call within the process-wide bound on concurrent calls."""
+    loop = asyncio.get_running_loop()
+    async with _slots.setdefault(loop, asyncio.Semaphore(CONCURRENT_CALLS)):
+        return await call

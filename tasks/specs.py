@@ -1,0 +1,73 @@
+"""What can be asked for: one frozen spec per operation, the same from command line to flow to task.
+
+Does not know how any of it is done.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from agents.schemas import Frozen, Slug, Text
+from tasks.policies import FallbackChain
+
+EMBEDDED = "local/smollm2-135m"
+
+
+class GenerateSpec(Frozen):
+    """Write `count` examples for a persona: ideas, documents, responses.
+
+    `writers` answer for ideas and documents, `actors` for responses; words are what the prompts ask for.
+    """
+
+    name: Slug
+    persona: Text
+    count: int = Field(default=10, ge=1, le=100_000)
+    seed: int = 0
+    writers: FallbackChain = FallbackChain.of([EMBEDDED])
+    actors: FallbackChain = FallbackChain.of([EMBEDDED])
+    document_words: int = Field(default=700, ge=120, le=2000)
+    response_words: int = Field(default=250, ge=60, le=2000)
+
+
+class FinetuneSpec(Frozen):
+    """Fine-tune a persona's base model on its examples; `hyperparameters` overrides the recipe."""
+
+    persona: Text
+    backend: Slug = "local"
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    wait: bool = Field(default=True, description="follow the job to its end instead of leaving it to `watch`")
+
+
+class WatchSpec(Frozen):
+    """Poll open jobs: once each, or until they have ended when `follow` is set."""
+
+    job: str | None = Field(default=None, description="one job; otherwise all that are open")
+    follow: bool = False
+    interval: float = Field(default=2.0, gt=0.0, description="seconds between polls while following")
+
+
+class EvaluateSpec(Frozen):
+    """Hold a tuned model against what is live (or the base model) on held-out prompts."""
+
+    persona: Text
+    job: str | None = Field(default=None, description="the newest completed job when not given")
+    judge: Text = Field(default="reference", description="a judge plugin, or `model:` and a model address")
+
+
+class PromoteSpec(Frozen):
+    """Let the gate decide on an evaluation, register the version, and put it on stage if it passed."""
+
+    persona: Text
+    evaluation: str | None = Field(default=None, description="the newest one when not given")
+
+
+class PipelineSpec(Frozen):
+    """The whole loop for one persona: data, fine-tune, evaluation, gate."""
+
+    persona: Text
+    generate: GenerateSpec | None = None
+    finetune: dict[str, Any] = Field(default_factory=dict, description="hyperparameters to override")
+    backend: Slug = "local"
+    judge: Text = "reference"

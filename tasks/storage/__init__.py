@@ -1,0 +1,1 @@
+"""What is kept: settings, tables, queries by noun, and files."""

@@ -1,0 +1,70 @@
+"""Queries on calls: the database behind the ledger.
+
+Does not know what a call was for.
+"""
+
+from __future__ import annotations
+
+from sqlmodel import func, select
+
+from agents.ledger import Call as FinishedCall
+from agents.schemas import Frozen
+from tasks.storage.store import Store
+from tasks.storage.tables import Call
+
+
+class CallTotals(Frozen):
+    """What the calls of the ledger took together; `cost` is in US dollars."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    cost: float
+
+
+class DatabaseLedger:
+    """A ledger whose rows live in the store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def find(self, key: str) -> str | None:
+        """Return the recorded response of a call, or None."""
+        with self.store.session() as session:
+            row = session.get(Call, key)
+            return None if row is None else row.response
+
+    def record(self, call: FinishedCall) -> None:
+        """Commit a finished call; one that is there already stays as it was."""
+        self.store.add_new(
+            Call(
+                key=call.key,
+                kind=call.kind,
+                stage=call.stage,
+                model=call.model,
+                request=call.request,
+                response=call.response,
+                prompt_tokens=call.usage.prompt_tokens,
+                completion_tokens=call.usage.completion_tokens,
+                cost=call.cost,
+                seconds=call.seconds,
+            )
+        )
+
+
+def call_totals(store: Store) -> CallTotals:
+    """Add up all calls of the ledger."""
+    with store.session() as session:
+        row = session.exec(
+            select(
+                func.count(),
+                func.coalesce(func.sum(Call.prompt_tokens), 0),
+                func.coalesce(func.sum(Call.completion_tokens), 0),
+                func.coalesce(func.sum(Call.seconds), 0.0),
+            ).select_from(Call)
+        ).one()
+        cost = session.exec(select(func.coalesce(func.sum(Call.cost), 0.0))).one()
+    return CallTotals(
+        calls=row[0], prompt_tokens=row[1], completion_tokens=row[2], seconds=row[3], cost=float(cost)
+    )

@@ -1,0 +1,63 @@
+"""Queries on generation runs and the drafts of their stages.
+
+Does not know how a draft is written or checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+from sqlmodel import col, delete, select
+
+from agents.errors import Conflict
+from agents.schemas import Slug
+from tasks.storage.store import Store
+from tasks.storage.tables import Draft, Run
+
+Stage = Literal["idea", "document", "response"]
+DraftStatus = Literal["accepted", "dropped", "failed"]
+
+
+def claim_run(store: Store, name: Slug, persona: str, spec: str) -> Run:
+    """Return the run of that name, made now if it is new or came to nothing; failures are forgotten.
+
+    Raises Conflict when the name belongs to a run that was asked for differently.
+    """
+    with store.session(write=True) as session:
+        session.exec(delete(Draft).where(col(Draft.run) == name, col(Draft.status) == "failed"))
+        run = session.get(Run, name) or Run(name=name, persona=persona, spec=spec)
+        if session.exec(select(Draft.position).where(Draft.run == name).limit(1)).first() is None:
+            run.persona, run.spec = persona, spec
+        session.add(run)
+    if run.spec != spec:
+        was, asked = json.loads(run.spec), json.loads(spec)
+        changed = [f"{key} {was.get(key)!r} → {asked[key]!r}" for key in asked if was.get(key) != asked[key]]
+        raise Conflict(
+            f"The run {name!r} exists with other parameters ({', '.join(changed)}).",
+            "Choose another name, or repeat it with the parameters it had.",
+        )
+    return run
+
+
+def drafts(store: Store, run: str, stage: Stage) -> dict[int, Draft]:
+    """Return the settled drafts of a stage by position, in order."""
+    with store.session() as session:
+        rows = session.exec(
+            select(Draft).where(Draft.run == run, Draft.stage == stage).order_by(col(Draft.position))
+        )
+        return {row.position: row for row in rows}
+
+
+def missing(store: Store, run: str, stage: Stage, positions: Sequence[int]) -> list[int]:
+    """Return which of the positions have no settled draft of the stage yet."""
+    with store.session() as session:
+        settled = set(
+            session.exec(
+                select(Draft.position).where(
+                    Draft.run == run, Draft.stage == stage, col(Draft.position).in_(positions)
+                )
+            )
+        )
+    return [position for position in positions if position not in settled]

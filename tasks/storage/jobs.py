@@ -1,0 +1,97 @@
+"""Queries on fine-tuning jobs, their loss curves and events.
+
+Does not know any backend: it keeps the states that `tasks/watch.py` reads from them.
+"""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, func, select
+
+from agents.errors import NotFound
+from tasks.storage.store import Store
+from tasks.storage.tables import Job, JobEvent, Loss, now
+from tasks.training.base import TERMINAL, JobState, JobStatus
+
+
+def get_job(store: Store, job_id: str) -> Job:
+    """Return a job; raise NotFound when there is none of that id."""
+    with store.session() as session:
+        job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id!r}.", "`understudy status` lists the jobs.")
+    return job
+
+
+def jobs(store: Store, *, persona: str | None = None, open_only: bool = False) -> list[Job]:
+    """Return jobs, newest first."""
+    query = select(Job).order_by(col(Job.created_at).desc())
+    if persona is not None:
+        query = query.where(Job.persona == persona)
+    if open_only:
+        query = query.where(col(Job.status).not_in(TERMINAL))
+    with store.session() as session:
+        return list(session.exec(query))
+
+
+def mark_submitted(store: Store, job_id: str, backend_id: str) -> None:
+    """Record under which id the backend runs a job."""
+    with store.session(write=True) as session:
+        job = session.get_one(Job, job_id)
+        job.backend_id = backend_id
+        if job.status in TERMINAL:
+            job.status, job.error, job.adapter = "queued", None, None
+        job.updated_at = now()
+        session.add(job)
+
+
+def update_job(store: Store, job_id: str, state: JobState) -> tuple[JobStatus, bool]:
+    """Bring a job's row, losses and events up to a polled state.
+
+    Returns the status before and whether this call moved it: of two processes that see the same
+    transition, exactly one is told True.
+    """
+    with store.session(write=True) as session:
+        job = session.exec(select(Job).where(Job.id == job_id).with_for_update()).one()
+        before: JobStatus = job.status  # type: ignore[assignment]
+        if before in TERMINAL:
+            return before, False
+        fields = {"status", "step", "total_steps", "seconds_left", "trained_tokens", "seconds", "error"}
+        job.sqlmodel_update(state.model_dump(include=fields))
+        job.adapter = store.object_name(state.adapter) if state.adapter else None
+        job.updated_at = now()
+        session.add(job)
+        _append(session, job_id, state)
+    return before, before != state.status
+
+
+def _append(session: Session, job_id: str, state: JobState) -> None:
+    known = {
+        (split, step)
+        for split, step in session.exec(select(Loss.split, Loss.step).where(Loss.job_id == job_id))
+    }
+    session.add_all(
+        Loss(job_id=job_id, split=point.split, step=point.step, loss=point.loss)
+        for point in state.losses
+        if (point.split, point.step) not in known
+    )
+    count = session.exec(select(func.count()).where(JobEvent.job_id == job_id)).one()
+    session.add_all(
+        JobEvent(job_id=job_id, position=count + offset, at=event.at, message=event.message)
+        for offset, event in enumerate(state.events[count:])
+    )
+
+
+def loss_curve(store: Store, job_id: str) -> list[Loss]:
+    """Return a job's losses by step."""
+    with store.session() as session:
+        return list(
+            session.exec(select(Loss).where(Loss.job_id == job_id).order_by(col(Loss.step), col(Loss.split)))
+        )
+
+
+def job_events(store: Store, job_id: str) -> list[JobEvent]:
+    """Return what happened to a job, in order."""
+    with store.session() as session:
+        return list(
+            session.exec(select(JobEvent).where(JobEvent.job_id == job_id).order_by(col(JobEvent.position)))
+        )

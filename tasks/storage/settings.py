@@ -1,0 +1,61 @@
+"""Settings from the environment: where things are kept.
+
+Does not know what is kept there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agents.errors import StorageError
+
+
+class Settings(BaseSettings):
+    """Read `UNDERSTUDY_HOME`, `UNDERSTUDY_DATABASE_URL` and `UNDERSTUDY_API_KEYS`; each has a default."""
+
+    model_config = SettingsConfigDict(env_prefix="UNDERSTUDY_", frozen=True)
+
+    home: Path = Path(".understudy")
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL")
+
+    api_keys: SecretStr = Field(default=SecretStr(""), description="comma-separated keys of the service")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys that the service accepts; none means that it asks for none."""
+        found = (key.strip() for key in self.api_keys.get_secret_value().split(","))
+        return tuple(key for key in found if key)
+
+    @property
+    def database(self) -> str:
+        """Return the SQLAlchemy URL of the database."""
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'understudy.db'}"
+
+    @property
+    def objects(self) -> Path:
+        """Return the folder of datasets, adapters, exports and reports."""
+        return self.home.absolute() / "objects"
+
+    @property
+    def cache(self) -> Path:
+        """Return the folder of what can be made again: converted checkpoints."""
+        return self.home.absolute() / "cache"
+
+
+def make_home(settings: Settings) -> Path:
+    """Create the home folder if needed and return it; raise StorageError when it cannot be written."""
+    home = settings.home.absolute()
+    probe = home / ".writable"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The home folder {home} cannot be written: {error.strerror}.",
+            "Choose another with UNDERSTUDY_HOME, or mend its permissions.",
+        ) from error
+    return home

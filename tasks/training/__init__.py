@@ -1,0 +1,1 @@
+"""Training backends: what a job is, and who can run one."""

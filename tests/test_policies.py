@@ -1,0 +1,78 @@
+"""Fallback chains as data, and how Prefect is told whether another attempt helps."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import Failed
+
+from agents.errors import InputError, ModelTimeout, ModelUnavailable
+from tasks.policies import FallbackChain, PartialFailure, Rung, bounded, can_retry, shards
+
+CHAIN = FallbackChain(
+    rungs=(
+        Rung(model="a", attempts=3, delays=(1.0, 2.0)),
+        Rung(model="b", attempts=2, delays=(5.0,)),
+        Rung(model="c", attempts=1),
+    )
+)
+
+
+def test_a_chain_expands_to_attempts_that_switch_models_at_once() -> None:
+    assert CHAIN.plan() == [("a", 0.0), ("a", 1.0), ("a", 2.0), ("b", 0.0), ("b", 5.0), ("c", 0.0)]
+    options = CHAIN.options()
+    assert options["retries"] == 5
+    assert options["retry_delay_seconds"] == [1.0, 2.0, 0.0, 5.0, 0.0]
+
+
+def test_the_model_follows_from_the_run_count() -> None:
+    assert [CHAIN.model(count) for count in range(1, 7)] == ["a", "a", "a", "b", "b", "c"]
+
+
+def test_an_unavailable_model_is_left_out_and_none_left_is_an_error() -> None:
+    assert CHAIN.model(2, {"a": "gone"}) == "b"
+    with pytest.raises(ModelUnavailable, match=r"a, b, c.*gone"):
+        CHAIN.model(2, dict.fromkeys("abc", "gone"))
+
+
+def test_a_chain_of_one_attempt_is_no_retry() -> None:
+    assert FallbackChain(rungs=(Rung(model="a", attempts=1),)).options()["retries"] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "helps"),
+    [
+        (ModelTimeout("late"), True),
+        (ModelUnavailable("gone"), False),
+        (PartialFailure({1: "x"}, total=2, model="a", final=True), True),
+        (InputError("no"), False),
+        (ValueError("bug"), False),
+    ],
+)
+def test_models_are_asked_again_and_our_own_mistakes_are_not(error: Exception, *, helps: bool) -> None:
+    run = TaskRun(id=uuid4(), task_key="t", dynamic_key="0")
+    assert can_retry(None, run, Failed(data=error)) is helps
+
+
+@given(st.lists(st.integers(), max_size=120), st.integers(min_value=1, max_value=40))
+def test_shards_hold_every_item_once_in_order(items: list[int], size: int) -> None:
+    parts = [list(part) for part in shards(items, size)]
+    assert [item for part in parts for item in part] == items
+    assert all(0 < len(part) <= size for part in parts)
+
+
+async def test_calls_are_bounded() -> None:
+    running = peak = 0
+
+    async def call() -> None:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+
+    await asyncio.gather(*(bounded(call()) for _ in range(100)))
+    assert peak == 32
