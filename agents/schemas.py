@@ -81,6 +81,19 @@ class QualityThresholds(Frozen):
     max_validation_drop: float = Field(default=0.05, ge=0.0, le=1.0)
     min_similarity_gain: float = Field(default=-0.02, ge=-1.0, le=1.0)
     max_perplexity_ratio: float = Field(default=1.0, gt=0.0)
+    approval: bool = Field(default=False, description="a person must approve what passed")
+
+
+class Retraining(Frozen):
+    """When a new round of training begins by itself (SPEC 5.3, 9.1)."""
+
+    threshold: int = Field(default=20, ge=1, description="new examples that begin a round")
+    schedule: Literal["never", "daily", "weekly"] = Field(
+        default="never", description="how often to train on whatever is new, however little"
+    )
+    refresh_days: int = Field(default=30, ge=1, description="age at which a version is trained anew")
+    min_hours: float = Field(default=0.0, ge=0.0, description="least time between two rounds")
+    max_per_day: int = Field(default=6, ge=1, description="most rounds in 24 hours")
 
 
 class TrainingData(Frozen):
@@ -119,6 +132,7 @@ class Persona(Frozen):
     traits: tuple[Trait, ...] = Field(min_length=1)
     validation: tuple[RuleSpec, ...] = ()
     quality: QualityThresholds = QualityThresholds()
+    retraining: Retraining = Retraining()
     base_model: Text = "local/smollm2-135m"
     data: TrainingData = TrainingData()
     sampling: SamplingDefaults = SamplingDefaults()

@@ -10,9 +10,9 @@ from datetime import datetime
 
 from agents.chat import ChatModel, parse_address
 from agents.errors import NotFound
-from agents.personas import load_persona, shipped_personas
 from agents.schemas import Persona
 from deployments.service.catalog import ServedModel
+from tasks.cast import cast
 from tasks.models import open_recorded
 from tasks.storage import registry
 from tasks.storage.examples import get_dataset
@@ -27,7 +27,6 @@ class StoreCatalog:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._personas = {name: load_persona(name) for name in shipped_personas()}
 
     def models(self) -> list[ServedModel]:
         """Return all models in the order base, personas, versions."""
@@ -45,7 +44,7 @@ class StoreCatalog:
         return open_recorded(self.store, served.address, stage=STAGE, replay=False)
 
     def _bases(self) -> Iterator[ServedModel]:
-        for address in sorted({persona.base_model for persona in self._personas.values()}):
+        for address in sorted({persona.base_model for persona in cast(self.store).values()}):
             name = parse_address(address).name
             yield ServedModel(
                 id=name, address=address, created=0, description="The base model, without a persona."
@@ -54,7 +53,7 @@ class StoreCatalog:
     def _aliases(self) -> Iterator[ServedModel]:
         live = registry.live_versions(self.store)
         by_name = {version.name: version for version in registry.versions(self.store)}
-        shown = {**self._personas}
+        shown = cast(self.store)
         for name, version_name in live.items():
             shown[name] = self._cast(by_name[version_name])
         for persona in shown.values():

@@ -80,7 +80,7 @@ def embed(settings: Settings) -> bool:
 def prefect_server(settings: Settings) -> Iterator[None]:
     """Have a Prefect server for as long as the block runs: the one named, or one of our own."""
     if not embed(settings):
-        _check_answers(os.environ["PREFECT_API_URL"])
+        check_answers(os.environ["PREFECT_API_URL"])
         yield
         return
     home = settings.home.absolute() / "prefect"
@@ -105,7 +105,18 @@ def prefect_server(settings: Settings) -> Iterator[None]:
         record.unlink(missing_ok=True)
 
 
-def _check_answers(url: str) -> None:
+@contextmanager
+def telling() -> Iterator[None]:
+    """See to it that events told in the block have reached the Prefect server, if one is named."""
+    yield
+    if os.environ.get("PREFECT_API_URL"):
+        from prefect.events.worker import EventsWorker
+
+        EventsWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
+
+
+def check_answers(url: str) -> None:
+    """Raise StorageError when the Prefect server at the address does not answer."""
     import httpx
 
     try:

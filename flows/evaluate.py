@@ -24,7 +24,9 @@ from tasks.rate import (
     judge_contest,
     score_shard,
     set_contest,
+    sole_rater,
 )
+from tasks.rounds import tell_judged
 from tasks.specs import EvaluateSpec
 
 
@@ -32,15 +34,22 @@ from tasks.specs import EvaluateSpec
 async def evaluate(spec: EvaluateSpec) -> tuple[Contest, EvaluationReport]:
     """Hold the candidate against the baseline; a finished evaluation is returned, not repeated."""
     contest = set_contest(spec)
-    report = finished_report(contest)
-    if report is None:
-        prompts = contest_prompts(contest)
-        async with tracked(f"{contest.persona} held-out answers", 4 * len(prompts)):
-            candidate = await perform(contest.candidate, prompts, contest.sampling)
-            baseline = await perform(contest.baseline, prompts, contest.sampling)
-        report = await judge_contest(contest, spec, candidate, baseline)
+    async with sole_rater(contest):
+        report = finished_report(contest)
+        if report is None:
+            report = await rate(contest, spec)
+    tell_judged(contest.id)
     await markdown(f"evaluation-{contest.persona}", evaluation_text(report), "Candidate against baseline")
     return contest, report
+
+
+async def rate(contest: Contest, spec: EvaluateSpec) -> EvaluationReport:
+    """Have both sides answer every prompt, and a judge compare."""
+    prompts = contest_prompts(contest)
+    async with tracked(f"{contest.persona} held-out answers", 4 * len(prompts)):
+        candidate = await perform(contest.candidate, prompts, contest.sampling)
+        baseline = await perform(contest.baseline, prompts, contest.sampling)
+    return await judge_contest(contest, spec, candidate, baseline)
 
 
 async def perform(address: str, prompts: list[HeldOut], sampling: Sampling) -> Performance:

@@ -5,10 +5,11 @@ Does not know how any step is done.
 
 from __future__ import annotations
 
+import asyncio
+
 from prefect import flow
 
 from agents.errors import TrainingFailed
-from agents.personas import load_persona
 from agents.schemas import Frozen
 from flows.collect import collect
 from flows.evaluate import evaluate
@@ -21,6 +22,7 @@ from tasks.collect import CollectReport
 from tasks.evaluation.report import EvaluationReport
 from tasks.export import GenerateReport
 from tasks.promote import PromotionReport
+from tasks.retrain import wants_collecting
 from tasks.specs import EvaluateSpec, FinetuneSpec, PipelineSpec, PromoteSpec
 from tasks.watch import JobReport
 
@@ -38,21 +40,14 @@ class PipelineReport(Frozen):
 @flow(name="pipeline", flow_run_name="pipeline-{spec.persona}")
 async def pipeline(spec: PipelineSpec) -> PipelineReport:
     """Run the loop; repeated with the same data it finds what exists and does nothing twice."""
-    persona = load_persona(spec.persona)
     generated = await generate(spec.generate) if spec.generate else None
     collected = None
-    if persona.data.source != "synthetic":
+    if await asyncio.to_thread(wants_collecting, spec.persona):
         collected = await collect(spec.persona)
     job = await finetune(
         FinetuneSpec(persona=spec.persona, backend=spec.backend, hyperparameters=spec.finetune)
     )
-    if job.status != "completed":
-        raise TrainingFailed(
-            f"The job {job.id} ended as {job.status}: {job.error or 'no reason given'}.",
-            f"Mend the cause and run the same command again; `understudy status {job.id}` shows its events.",
-        )
-    contest, evaluation = await evaluate(EvaluateSpec(persona=spec.persona, job=job.id, judge=spec.judge))
-    promotion = await promote(PromoteSpec(persona=spec.persona, evaluation=contest.id))
+    evaluation, promotion = await decide_on(job, spec.persona, spec.judge)
     report = PipelineReport(
         generated=generated,
         collected=collected,
@@ -60,8 +55,19 @@ async def pipeline(spec: PipelineSpec) -> PipelineReport:
         evaluation=evaluation,
         promotion=promotion,
     )
-    await markdown(f"pipeline-{persona.name}", pipeline_text(report), "The loop from data to decision")
+    await markdown(f"pipeline-{job.persona}", pipeline_text(report), "The loop from data to decision")
     return report
+
+
+async def decide_on(job: JobReport, persona: str, judge: str) -> tuple[EvaluationReport, PromotionReport]:
+    """Judge a job that has ended and let the gate decide; raise TrainingFailed if it did not complete."""
+    if job.status != "completed":
+        raise TrainingFailed(
+            f"The job {job.id} ended as {job.status}: {job.error or 'no reason given'}.",
+            f"Mend the cause and run the same command again; `understudy status {job.id}` shows its events.",
+        )
+    contest, evaluation = await evaluate(EvaluateSpec(persona=persona, job=job.id, judge=judge))
+    return evaluation, await promote(PromoteSpec(persona=persona, evaluation=contest.id))
 
 
 def pipeline_text(report: PipelineReport) -> str:

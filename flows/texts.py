@@ -41,7 +41,7 @@ def headline(report: EvaluationReport) -> str:
 def promotion_text(report: PromotionReport) -> str:
     """Return the gate's decision as Markdown with every check."""
     lines = [
-        f"**{report.version}: {report.decision.verdict}.** On stage: {report.live or 'nothing yet'}.",
+        _decided(report),
         "",
         "| check | value | threshold | verdict |",
         "|---|---|---|---|",
@@ -50,9 +50,21 @@ def promotion_text(report: PromotionReport) -> str:
         f"| {check.name} | {check.value} | {check.threshold} | {check.verdict} |"
         for check in report.decision.checks
     ]
+    if report.state == "waiting":
+        lines += ["", f"It waits for a person: `understudy approve {report.version}` or `reject`."]
     if report.decision.prompts_needed:
         lines += ["", f"About {report.decision.prompts_needed} held-out prompts would settle it."]
     return "\n".join(lines)
+
+
+def _decided(report: PromotionReport) -> str:
+    decided = f"{report.version}: {report.decision.verdict}, {report.state}{_answer(report)}."
+    return f"**{decided}** On stage: {report.live or 'nothing yet'}."
+
+
+def _answer(report: PromotionReport) -> str:
+    said = f" by {report.by}" if report.by else ""
+    return f"{said} ({report.note})" if report.note else said
 
 
 def _tally(report: EvaluationReport) -> str:

@@ -1,6 +1,6 @@
-"""Watch: move open jobs forward, once on a schedule or until they have ended.
+"""Watch: move open jobs and rounds forward, once on a schedule, or follow jobs until they have ended.
 
-Does not know any backend.
+Does not know any backend. It reads the rows anew each time, so it may die and be missed at any moment.
 """
 
 from __future__ import annotations
@@ -8,18 +8,28 @@ from __future__ import annotations
 import asyncio
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.reports import table, tracked
+from tasks.rounds import reconcile_rounds
 from tasks.specs import WatchSpec
 from tasks.watch import JobReport, follow_job, poll_jobs
 
 
-@flow(name="watch", flow_run_name="watch-{spec.job}")
+def _run_name() -> str:
+    spec: WatchSpec | dict[str, object] = flow_run.parameters["spec"]
+    job = spec["job"] if isinstance(spec, dict) else spec.job
+    return f"watch-{job or 'all'}"
+
+
+@flow(name="watch", flow_run_name=_run_name)
 async def watch(spec: WatchSpec) -> list[JobReport]:
     """Poll jobs; every transition is kept, and told as an event, exactly once."""
     reports = await asyncio.to_thread(poll_jobs, spec.job)
     if spec.follow:
-        reports = [report if report.ended else await _follow(report.id, spec.interval) for report in reports]
+        reports = list(await asyncio.gather(*(_follow(report, spec.interval) for report in reports)))
+    elif spec.job is None:
+        await _tell_rounds(await asyncio.to_thread(reconcile_rounds))
     if reports:
         await table(
             "jobs",
@@ -29,6 +39,13 @@ async def watch(spec: WatchSpec) -> list[JobReport]:
     return reports
 
 
-async def _follow(job_id: str, interval: float) -> JobReport:
-    async with tracked(f"{job_id} steps", 0):
-        return await follow_job(job_id, interval)
+async def _follow(report: JobReport, interval: float) -> JobReport:
+    if report.ended:
+        return report
+    async with tracked(f"{report.id} steps", 0):
+        return await follow_job(report.id, interval)
+
+
+async def _tell_rounds(said: list[str]) -> None:
+    if said:
+        await table("rounds", [{"what": sentence} for sentence in said], "Rounds that were moved on")

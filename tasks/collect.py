@@ -10,8 +10,10 @@ from pathlib import Path
 from prefect import task
 
 from agents.errors import DatasetInvalid
-from agents.personas import conversations_path, load_persona
+from agents.personas import conversations_path
 from agents.schemas import Conversation, Frozen, Persona, fingerprint
+from tasks.cast import find_persona
+from tasks.rounds import examples_arrived
 from tasks.sources.files import read_conversations
 from tasks.storage import tables
 from tasks.storage.examples import dump_messages
@@ -33,7 +35,8 @@ def collect_conversations(persona_name: str) -> CollectReport:
 
     Raises DatasetInvalid, before anything is added, when the file has a malformed line or none at all.
     """
-    store, persona = open_store(), load_persona(persona_name)
+    store = open_store()
+    persona = find_persona(store, persona_name)
     path = conversations_path(persona)
     found = [
         conversation
@@ -43,6 +46,7 @@ def collect_conversations(persona_name: str) -> CollectReport:
     if not found:
         raise DatasetInvalid(f"{path} holds no conversation for {persona.name}.", "Add some, one a line.")
     added = sum(_keep(store, persona, conversation) for conversation in found)
+    examples_arrived(store, persona.name, added)
     return CollectReport(persona=persona.name, file=path, read=len(found), added=added)
 
 

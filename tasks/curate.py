@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from prefect import task
 
 from agents.errors import DatasetInvalid
-from agents.personas import load_persona
 from agents.quality import near_duplicate
 from agents.schemas import chat_line, fingerprint, with_system
+from tasks.cast import find_persona
 from tasks.evaluation.prompts import HeldOut
 from tasks.storage.examples import examples, load_messages
 from tasks.storage.objects import write_lines
@@ -25,14 +25,17 @@ LEAK_SIMILARITY = 0.8
 
 
 @task(name="snapshot-dataset", task_run_name="snapshot[{persona_name}]")
-def snapshot_dataset(persona_name: str) -> str:
-    """Freeze the persona's examples as a dataset and return its id; the same examples give the same one.
+def snapshot_dataset(persona_name: str, up_to_round: int) -> str:
+    """Freeze the examples of a persona's rounds up to one and return the dataset's id.
+
+    The same examples give the same one, however many have arrived since.
 
     The split is by the hash of the conversation, so that one that was held out is never trained on later.
     Raises DatasetInvalid when either side of the split is empty.
     """
-    store, persona = open_store(), load_persona(persona_name)
-    rows = list(examples(store, persona.name))
+    store = open_store()
+    persona = find_persona(store, persona_name)
+    rows = list(examples(store, persona.name, up_to_round=up_to_round))
     held_out = [row for row in rows if is_held_out(row.origin)]
     learned = [row for row in rows if not is_held_out(row.origin)]
     train, duplicates = _distinct(learned)

@@ -12,10 +12,11 @@ from typing import Any
 
 from prefect import task
 
-from agents.personas import load_persona
 from agents.scenarios import load_scenarios
 from agents.schemas import Frozen, Messages, chat, chat_line, fingerprint, with_system
+from tasks.cast import find_persona
 from tasks.generate import STAGES
+from tasks.rounds import examples_arrived
 from tasks.specs import GenerateSpec
 from tasks.storage.drafts import Stage, drafts
 from tasks.storage.examples import dump_messages
@@ -51,10 +52,12 @@ def export_run(spec: GenerateSpec) -> GenerateReport:
     """
     store = open_store()
     rows: Drafts = {stage: drafts(store, spec.name, stage) for stage in STAGES}
-    persona = load_persona(spec.persona)
+    persona = find_persona(store, spec.persona)
     accepted = dict(_accepted(rows))
-    for position, messages in accepted.items():
-        store.add_new(_example(spec, position, messages))
+    rows_added = [
+        store.add_new(_example(spec, persona.name, at, messages)) for at, messages in accepted.items()
+    ]
+    examples_arrived(store, persona.name, sum(rows_added))
     accepted = {at: with_system(persona, messages) for at, messages in accepted.items()}
     folder = store.settings.objects / "runs" / spec.name
     metadata = _metadata(spec, rows)
@@ -83,10 +86,10 @@ def _accepted(rows: Drafts) -> Iterator[tuple[int, Messages]]:
             yield position, chat(("user", document), ("assistant", response.text))
 
 
-def _example(spec: GenerateSpec, position: int, messages: Messages) -> Example:
+def _example(spec: GenerateSpec, persona: str, position: int, messages: Messages) -> Example:
     return Example(
         id=fingerprint(spec.name, str(position)),
-        persona=load_persona(spec.persona).name,
+        persona=persona,
         source="synthetic",
         origin=f"{spec.name}:{position}",
         category=load_scenarios().situation(position, spec.seed)[0].name,

@@ -13,12 +13,15 @@ from pydantic import ValidationError
 
 from agents.chat import parse_address
 from agents.errors import InputError
-from agents.personas import load_persona
 from agents.plugins import load_plugin
-from agents.schemas import fingerprint
+from agents.schemas import Persona, fingerprint
+from tasks.cast import find_persona
+from tasks.rounds import RoundReport
 from tasks.specs import FinetuneSpec
 from tasks.storage.examples import get_dataset
 from tasks.storage.jobs import get_job, mark_submitted
+from tasks.storage.leases import lease_when_free
+from tasks.storage.rounds import set_job
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Dataset, Job
 from tasks.training.base import TERMINAL, Hyperparameters, TrainingBackend, TrainingJob
@@ -59,24 +62,34 @@ def training_job(store: Store, job: Job) -> TrainingJob:
 
 
 @task(name="submit-job", task_run_name="submit[{spec.persona}]")
-def submit_job(spec: FinetuneSpec, dataset_id: str) -> str:
-    """Record the job and hand it to its backend; return its id. The same job is never started twice.
+def submit_job(spec: FinetuneSpec, dataset_id: str, round_: RoundReport) -> str:
+    """Record the job of a round and hand it to its backend; return its id.
 
-    A completed job is left alone while its adapter is there; one that died is continued by its backend.
+    The same job is never started twice: a completed one is left alone while its adapter is there, one that
+    died is continued by its backend.
     """
     store, backend = open_store(), open_backend(spec.backend)
-    job = _job(spec, get_dataset(store, dataset_id), hyperparameters(backend, spec.hyperparameters))
+    settings = hyperparameters(backend, {"seed": round_.seed, **spec.hyperparameters})
+    job = _job(find_persona(store, spec.persona), spec, get_dataset(store, dataset_id), settings)
     store.add_new(job)
-    job = get_job(store, job.id)
-    lost = job.status == "completed" and backend.poll(training_job(store, job), job.backend_id or "").error
-    if lost or job.status == "error" or job.status not in TERMINAL:
-        backend_id = backend.submit(training_job(store, job))
-        mark_submitted(store, job.id, backend_id)
+    if round_.number is not None:
+        set_job(store, round_.persona, round_.number, job.id)
+    hand_over(store, job.id)
     return job.id
 
 
-def _job(spec: FinetuneSpec, dataset: Dataset, settings: Hyperparameters) -> Job:
-    persona = load_persona(spec.persona)
+def hand_over(store: Store, job_id: str) -> None:
+    """Hand a recorded job to its backend unless it runs there or is done; one process at a time."""
+    with lease_when_free(store, f"submit {job_id}"):
+        job = get_job(store, job_id)
+        backend = open_backend(job.backend)
+        found = training_job(store, job)
+        lost = job.status == "completed" and backend.poll(found, job.backend_id or "").error
+        if lost or job.status == "error" or job.status not in TERMINAL:
+            mark_submitted(store, job.id, backend.submit(found))
+
+
+def _job(persona: Persona, spec: FinetuneSpec, dataset: Dataset, settings: Hyperparameters) -> Job:
     content = json.dumps([dataset.id, persona.base_model, spec.backend, settings.model_dump()])
     return Job(
         id=f"job-{fingerprint(content)}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from prefect import task
 
@@ -15,8 +16,8 @@ from agents.chat import ChatAnswer, ChatModel, ChatRequest, Sampling
 from agents.errors import NotFound
 from agents.judge import VERSION as JUDGE_VERSION
 from agents.judge import Comparison, Judge, open_judge
-from agents.personas import load_persona
 from agents.schemas import Frozen, Persona, fingerprint
+from tasks.cast import find_persona
 from tasks.evaluation.figures import Performance, report_figures
 from tasks.evaluation.prompts import HeldOut, read_held_out
 from tasks.evaluation.report import EvaluationReport
@@ -26,9 +27,10 @@ from tasks.progress import advance
 from tasks.specs import EvaluateSpec
 from tasks.storage.examples import get_dataset
 from tasks.storage.jobs import get_job, jobs
-from tasks.storage.registry import add_evaluation, get_evaluation, get_version, live_versions, version_of_job
+from tasks.storage.leases import leased
+from tasks.storage.registry import add_evaluation, baseline_of, get_evaluation
 from tasks.storage.store import Store, open_store
-from tasks.storage.tables import Evaluation, Job, Match
+from tasks.storage.tables import Evaluation, Match
 from tasks.training.base import TERMINAL
 
 ANSWER_VERSION = "evaluate/1"
@@ -52,14 +54,15 @@ class Contest(Frozen):
 @task(name="set-contest")
 def set_contest(spec: EvaluateSpec) -> Contest:
     """Decide candidate, baseline and held-out data; raise NotFound when there is no completed job."""
-    store, persona = open_store(), load_persona(spec.persona)
+    store = open_store()
+    persona = find_persona(store, spec.persona)
     job = get_job(store, spec.job or newest_completed(store, persona.name))
     if job.status != "completed":
         raise NotFound(
             f"The job {job.id} is {job.status}, not completed.", "`understudy watch` moves it forward."
         )
     _open_judge(store, spec, persona)
-    baseline = _baseline(store, job)
+    baseline = baseline_of(store, job)
     rules = json.dumps([rule.model_dump() for rule in persona.validation])
     sampling = Sampling(
         temperature=persona.sampling.temperature, max_tokens=persona.sampling.serving_max_tokens
@@ -74,20 +77,6 @@ def set_contest(spec: EvaluateSpec) -> Contest:
         baseline=baseline,
         sampling=sampling,
     )
-
-
-def _baseline(store: Store, job: Job) -> str:
-    """Return what the job's model is held against: what is live, or the base model while nothing is.
-
-    A model that is itself live stays held against what it took the place of.
-    """
-    live = live_versions(store).get(job.persona)
-    version = version_of_job(store, job.id)
-    if version is not None and version.name == live:
-        evaluation = get_evaluation(store, version.evaluation_id)
-        if evaluation is not None:
-            return EvaluationReport.model_validate_json(evaluation.report).baseline.model
-    return f"{job.base_model}@{get_version(store, live).job_id}" if live else job.base_model
 
 
 def newest_completed(store: Store, persona: str) -> str:
@@ -108,6 +97,11 @@ def finished_report(contest: Contest) -> EvaluationReport | None:
     """Return the report of a contest that was finished before, or None."""
     row = get_evaluation(open_store(), contest.id)
     return None if row is None else EvaluationReport.model_validate_json(row.report)
+
+
+def sole_rater(contest: Contest) -> AbstractAsyncContextManager[None]:
+    """Wait until no other process rates the contest, so that no answer is paid for twice."""
+    return leased(open_store(), f"evaluate {contest.id}")
 
 
 def contest_prompts(contest: Contest) -> list[HeldOut]:
@@ -148,7 +142,8 @@ async def judge_contest(
     contest: Contest, spec: EvaluateSpec, candidate: Performance, baseline: Performance
 ) -> EvaluationReport:
     """Compare the answers, add up the figures, and keep evaluation and matches."""
-    store, persona, prompts = open_store(), load_persona(spec.persona), contest_prompts(contest)
+    store, prompts = open_store(), contest_prompts(contest)
+    persona = find_persona(store, spec.persona)
     judge = _open_judge(store, spec, persona)
     verdicts = await judge.compare(
         [

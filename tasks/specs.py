@@ -11,6 +11,7 @@ from pydantic import Field
 
 from agents.schemas import Frozen, Slug, Text
 from tasks.policies import FallbackChain
+from tasks.training.rounds import Reason
 
 EMBEDDED = "local/smollm2-135m"
 
@@ -38,6 +39,20 @@ class FinetuneSpec(Frozen):
     backend: Slug = "local"
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     wait: bool = Field(default=True, description="follow the job to its end instead of leaving it to `watch`")
+
+
+class RetrainSpec(Frozen):
+    """Begin a round of training if something changed: for one persona, or for all that a schedule means."""
+
+    persona: Text | None = Field(
+        default=None, description="all whose configuration says so when not given; not with `asked`"
+    )
+    reason: Reason = "asked"
+    backend: Slug = "local"
+    judge: Text = "reference"
+    follow: bool = Field(
+        default=False, description="go on to the decision here; otherwise automations do as events arrive"
+    )
 
 
 class WatchSpec(Frozen):

@@ -1,22 +1,30 @@
-"""Move open jobs forward: read their state from the backend and keep it.
+"""Watch: move open jobs forward, whoever submitted them and whatever became of that process.
 
-Does not know when it is called: a schedule, a loop and a command share `poll_once`.
+Does not know when it is called: a schedule, a loop and a command share `poll_once`, which keeps no state of
+its own. A job that was never handed over is handed over; one whose trainer is gone is continued, at most
+three times; one that gives no sign of life is reported as stuck.
 """
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 from prefect import task
-from prefect.events import emit_event
 
 from agents.schemas import Frozen
-from tasks.finetune import open_backend, training_job
+from tasks.events import tell
+from tasks.finetune import hand_over, open_backend, training_job
 from tasks.progress import current
-from tasks.storage.jobs import get_job, jobs, update_job
+from tasks.rounds import move_on
+from tasks.storage.jobs import claim_restart, get_job, jobs, mark_stuck, update_job
+from tasks.storage.rounds import round_of_job
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Job
 from tasks.training.base import TERMINAL, JobState, JobStatus
+
+RESTARTS = 3
+SLOW = 10  # a step may take this many times the mean of those before it
 
 
 class JobReport(Frozen):
@@ -32,6 +40,7 @@ class JobReport(Frozen):
     seconds: float
     trained_tokens: int
     error: str | None
+    stuck: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -40,9 +49,14 @@ class JobReport(Frozen):
 
 
 def poll_once(store: Store, job: Job) -> tuple[JobReport, JobState]:
-    """Poll one job, keep what it says, and emit one event if this poll saw it end."""
-    state = open_backend(job.backend).poll(training_job(store, job), job.backend_id or "")
+    """Poll one job, keep what it says, and tell of what changed, exactly once."""
+    state = _poll(store, job)
     before, moved = update_job(store, job.id, state)
+    if moved and state.status in TERMINAL:
+        _tell_ended(store, job, state)
+    fresh = get_job(store, job.id)
+    if fresh.status not in TERMINAL:
+        _tell_stuck(store, fresh)
     report = JobReport(
         id=job.id,
         persona=job.persona,
@@ -54,14 +68,51 @@ def poll_once(store: Store, job: Job) -> tuple[JobReport, JobState]:
         seconds=state.seconds,
         trained_tokens=state.trained_tokens,
         error=state.error,
+        stuck=fresh.stuck,
     )
-    if moved and report.ended:
-        emit_event(
-            event=f"understudy.job.{report.status}",
-            resource={"prefect.resource.id": f"understudy.job.{job.id}", "understudy.persona": job.persona},
-            payload={"job": job.id, "persona": job.persona, "error": state.error},
-        )
     return report, state
+
+
+def _poll(store: Store, job: Job) -> JobState:
+    """Return the backend's word on a job, after handing over or continuing one that nobody works on."""
+    if job.backend_id is None and job.status not in TERMINAL:
+        hand_over(store, job.id)
+    backend = open_backend(job.backend)
+    asked = training_job(store, job)
+    state = backend.poll(asked, job.backend_id or "")
+    if state.interrupted and claim_restart(store, job, at_most=RESTARTS):
+        hand_over(store, job.id)
+        state = backend.poll(asked, job.backend_id or "")
+    return state
+
+
+def _tell_ended(store: Store, job: Job, state: JobState) -> None:
+    row = round_of_job(store, job.id)
+    if row is not None and row.ended_at is None:
+        move_on(store, row)
+    if state.status != "completed" or row is None or row.ended_at is not None:
+        tell(f"job.{state.status}", job.id, persona=job.persona, job=job.id, error=state.error)
+
+
+def _tell_stuck(store: Store, job: Job) -> None:
+    reason = stuck_reason(job, store.settings.stuck_seconds)
+    if reason is not None and mark_stuck(store, job.id, reason):
+        tell("job.stuck", job.id, persona=job.persona, job=job.id, error=reason)
+
+
+def stuck_reason(job: Job, patience: float, at: datetime | None = None) -> str | None:
+    """Return why an open job is held to be stuck, or None.
+
+    The rule: no new step and no new status for `patience` seconds and for ten times its mean step.
+    """
+    silent = ((at or datetime.now(UTC)) - datetime.fromisoformat(job.progressed_at)).total_seconds()
+    mean = job.seconds / job.step if job.step else 0.0
+    if silent <= max(patience, SLOW * mean):
+        return None
+    return (
+        f"{job.status} at step {job.step} of {job.total_steps} without progress for {silent:.0f} s "
+        f"(patience {max(patience, SLOW * mean):.0f} s)"
+    )
 
 
 @task(name="poll-jobs")

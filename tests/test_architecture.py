@@ -36,6 +36,8 @@ PREFECT_FREE = (
     "tasks/evaluation/",
     "tasks/sources/",
     "tasks/models.py",
+    "tasks/cast.py",
+    "tasks/retrain.py",
     "tasks/specs.py",
     "tasks/progress.py",
     "deployments/service/",

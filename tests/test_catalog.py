@@ -43,6 +43,7 @@ def add_version(store: Store, number: str, *, adapter: str | None = "adapter") -
             name=name,
             persona="jamie",
             number=number,
+            change="first",
             job_id=job_id,
             evaluation_id=evaluation_id,
             base_model="local/smollm2-135m",
@@ -62,6 +63,8 @@ def promote(store: Store, number: str, verdict: str) -> None:
             version=f"jamie-{number}",
             verdict=verdict,
             decision="{}",
+            state="promoted" if verdict == "pass" else "refused",
+            baseline=registry.live_versions(store).get("jamie"),
         ),
     )
 

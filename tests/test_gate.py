@@ -6,7 +6,7 @@ from agents.schemas import QualityThresholds
 from tasks.evaluation.gate import decide
 from tasks.evaluation.intervals import mean_interval, score_interval
 from tasks.evaluation.report import EvaluationReport, Side
-from tasks.evaluation.versions import next_number
+from tasks.evaluation.versions import Change, change_of, next_number
 
 THRESHOLDS = QualityThresholds()
 
@@ -97,9 +97,25 @@ def test_harm_fails_a_winner(ours: Side, gain: float, check: str) -> None:
     assert [c.name for c in decision.checks if c.verdict == "fail"] == [check]
 
 
-def test_numbers_follow_the_kind_of_change() -> None:
-    assert next_number([], redesigned=False, improved=True) == "0.1.0"
-    assert next_number(["0.1.0"], redesigned=False, improved=False) == "0.1.1"
-    assert next_number(["0.1.0", "0.1.1"], redesigned=False, improved=True) == "0.2.0"
-    assert next_number(["0.9.0", "0.10.0"], redesigned=False, improved=True) == "0.11.0"
-    assert next_number(["0.2.0"], redesigned=True, improved=True) == "1.0.0"
+@pytest.mark.parametrize(
+    ("numbers", "change", "expected"),
+    [
+        ([], "first", "0.1.0"),
+        (["0.1.0"], "data", "0.1.1"),
+        (["0.1.0"], "refresh", "0.1.1"),
+        (["0.1.0", "0.1.1"], "improvement", "0.2.0"),
+        (["0.9.0", "0.10.0"], "improvement", "0.11.0"),
+        (["0.2.0"], "redesign", "1.0.0"),
+    ],
+)
+def test_numbers_follow_the_kind_of_change(numbers: list[str], change: Change, expected: str) -> None:
+    assert next_number(numbers, change) == expected
+
+
+@pytest.mark.parametrize("improved", [True, False])
+def test_what_changed_names_the_number(improved: bool) -> None:
+    facts = {"first": False, "redesigned": False, "refreshed": False, "improved": improved}
+    assert change_of(**facts) == ("improvement" if improved else "data")
+    assert change_of(**facts | {"refreshed": True}) == "refresh"
+    assert change_of(**facts | {"redesigned": True}) == "redesign"
+    assert change_of(**facts | {"first": True}) == "first"

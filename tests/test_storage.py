@@ -124,6 +124,7 @@ def test_a_decision_stands_and_only_a_pass_goes_live(store: Store, job: str, ver
             name="jamie-0.1.0",
             persona="jamie",
             number="0.1.0",
+            change="first",
             job_id=job,
             evaluation_id="e",
             base_model="local/m",
@@ -132,8 +133,9 @@ def test_a_decision_stands_and_only_a_pass_goes_live(store: Store, job: str, ver
         )
     )
     asked = {"evaluation_id": "e", "persona": "jamie", "version": "jamie-0.1.0", "decision": "{}"}
-    assert registry.decide(store, Promotion(verdict=verdict, **asked)).verdict == verdict
-    assert registry.decide(store, Promotion(verdict="pass", **asked)).verdict == verdict
+    state = "promoted" if verdict == "pass" else "refused"
+    assert registry.decide(store, Promotion(verdict=verdict, state=state, **asked)).verdict == verdict
+    assert registry.decide(store, Promotion(verdict="pass", state="promoted", **asked)).verdict == verdict
     assert registry.live_versions(store) == ({"jamie": "jamie-0.1.0"} if verdict == "pass" else {})
 
 

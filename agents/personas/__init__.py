@@ -57,15 +57,20 @@ def load_persona(name_or_path: str | Path) -> Persona:
 
     Raises NotFound with the names that ship, PersonaInvalid with file, line and field of each problem.
     """
-    path = Path(name_or_path)
-    if path.suffix in SUFFIXES or len(path.parts) > 1:
-        return _load_file(path)
+    if is_path(name_or_path):
+        return _load_file(Path(name_or_path))
     if str(name_or_path) in shipped_personas():
         return _load_shipped(str(name_or_path))
     raise NotFound(
         f"There is no persona {str(name_or_path)!r}.",
         f"Known: {', '.join(shipped_personas())}; or give the path of a YAML file of your own.",
     )
+
+
+def is_path(name_or_path: str | Path) -> bool:
+    """Tell whether this means a file of one's own and not a persona by name."""
+    path = Path(name_or_path)
+    return path.suffix in SUFFIXES or len(path.parts) > 1
 
 
 @cache

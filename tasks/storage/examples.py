@@ -28,12 +28,13 @@ def load_messages(text: str) -> Messages:
     return _MESSAGES.validate_json(text)
 
 
-def examples(store: Store, persona: str) -> Iterator[Example]:
-    """Yield the examples of a persona in a stable order."""
+def examples(store: Store, persona: str, *, up_to_round: int | None = None) -> Iterator[Example]:
+    """Yield a persona's examples, or those that its rounds took up to the given one, in a stable order."""
+    query = select(Example).where(Example.persona == persona).order_by(col(Example.id))
+    if up_to_round is not None:
+        query = query.where(col(Example.round) <= up_to_round)
     with store.session() as session:
-        yield from session.exec(
-            select(Example).where(Example.persona == persona).order_by(col(Example.id))
-        ).all()
+        yield from session.exec(query).all()
 
 
 def get_dataset(store: Store, dataset_id: str) -> Dataset:

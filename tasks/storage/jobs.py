@@ -39,8 +39,8 @@ def mark_submitted(store: Store, job_id: str, backend_id: str) -> None:
         job = session.get_one(Job, job_id)
         job.backend_id = backend_id
         if job.status in TERMINAL:
-            job.status, job.error, job.adapter = "queued", None, None
-        job.updated_at = now()
+            job.status, job.error, job.adapter, job.restarts = "queued", None, None, 0
+        job.updated_at = job.progressed_at = now()
         session.add(job)
 
 
@@ -55,6 +55,8 @@ def update_job(store: Store, job_id: str, state: JobState) -> tuple[JobStatus, b
         before: JobStatus = job.status  # type: ignore[assignment]
         if before in TERMINAL:
             return before, False
+        if (before, job.step) != (state.status, state.step):
+            job.progressed_at, job.stuck = now(), None
         fields = {"status", "step", "total_steps", "seconds_left", "trained_tokens", "seconds", "error"}
         job.sqlmodel_update(state.model_dump(include=fields))
         job.adapter = store.object_name(state.adapter) if state.adapter else None
@@ -62,6 +64,29 @@ def update_job(store: Store, job_id: str, state: JobState) -> tuple[JobStatus, b
         session.add(job)
         _append(session, job_id, state)
     return before, before != state.status
+
+
+def claim_restart(store: Store, job: Job, *, at_most: int) -> bool:
+    """Count one more continuation of an interrupted job; of several that ask at once one is told True."""
+    with store.session(write=True) as session:
+        fresh = session.get_one(Job, job.id)
+        if fresh.status in TERMINAL or fresh.restarts != job.restarts or fresh.restarts >= at_most:
+            return False
+        fresh.restarts += 1
+        fresh.progressed_at = fresh.updated_at = now()
+        session.add(fresh)
+    return True
+
+
+def mark_stuck(store: Store, job_id: str, reason: str) -> bool:
+    """Note why a job is held to be stuck; tell whether it was not noted before."""
+    with store.session(write=True) as session:
+        job = session.get_one(Job, job_id)
+        if job.stuck is not None or job.status in TERMINAL:
+            return False
+        job.stuck = reason
+        session.add(job)
+    return True
 
 
 def _append(session: Session, job_id: str, state: JobState) -> None:

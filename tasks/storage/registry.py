@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, func, select
 
-from agents.errors import NotFound
+from agents.errors import Conflict, NotFound
+from tasks.evaluation.report import EvaluationReport
 from tasks.storage.store import Store
-from tasks.storage.tables import Evaluation, Live, Match, Promotion, Version, now
+from tasks.storage.tables import Appearance, Evaluation, Job, Live, Match, Promotion, Version, now
 
 
 def get_evaluation(store: Store, evaluation_id: str) -> Evaluation | None:
@@ -79,29 +80,146 @@ def version_of_job(store: Store, job_id: str) -> Version | None:
         return session.exec(select(Version).where(Version.job_id == job_id)).first()
 
 
+def version_of_address(store: Store, address: str) -> str | None:
+    """Return the name of the version that answers at `base@job`, or None for a base model."""
+    _, _, job_id = address.partition("@")
+    version = version_of_job(store, job_id) if job_id else None
+    return version.name if version else None
+
+
 def live_versions(store: Store) -> dict[str, str]:
     """Return the name of the live version by persona."""
     with store.session() as session:
         return {row.persona: row.version for row in session.exec(select(Live))}
 
 
-def decide(store: Store, promotion: Promotion) -> Promotion:
-    """Record a decision once and, if it passed, put the version on stage, in one transaction.
+def baseline_of(store: Store, job: Job) -> str:
+    """Return the address that a job's model is held against: what is live, or its base while nothing is.
 
-    Returns the decision that stands: a second decision on the same evaluation changes nothing.
+    A model that is itself live stays held against what it took the place of.
+    """
+    live = live_versions(store).get(job.persona)
+    version = version_of_job(store, job.id)
+    if version is not None and version.name == live:
+        evaluation = get_evaluation(store, version.evaluation_id)
+        if evaluation is not None:
+            return EvaluationReport.model_validate_json(evaluation.report).baseline.model
+    return f"{job.base_model}@{get_version(store, live).job_id}" if live else job.base_model
+
+
+def standing_evaluation(store: Store, job: Job) -> Evaluation | None:
+    """Return the newest evaluation of a job that was decided on, or holds it against what is live now."""
+    query = select(Evaluation).where(Evaluation.job_id == job.id).order_by(col(Evaluation.created_at).desc())
+    with store.session() as session:
+        found = list(session.exec(query))
+    baseline = baseline_of(store, job)
+    for evaluation in found:
+        held_against = EvaluationReport.model_validate_json(evaluation.report).baseline.model
+        if get_promotion(store, evaluation.id) is not None or held_against == baseline:
+            return evaluation
+    return None
+
+
+def get_promotion(store: Store, evaluation_id: str) -> Promotion | None:
+    """Return the decision on an evaluation, or None."""
+    with store.session() as session:
+        return session.get(Promotion, evaluation_id)
+
+
+def decide(store: Store, promotion: Promotion) -> Promotion:
+    """Record a decision once and, if it promotes, put the version on stage, in one transaction.
+
+    Returns the decision that stands: a second decision on the same evaluation changes nothing. Raises
+    Conflict when the candidate passed against a version that is no longer the one on stage.
     """
     with store.session(write=True) as session:
         standing = session.get(Promotion, promotion.evaluation_id)
         if standing is not None:
             return standing
-        session.add(promotion)
         if promotion.verdict == "pass":
-            live = session.get(Live, promotion.persona) or Live(
-                persona=promotion.persona, version=promotion.version
-            )
-            live.version, live.since = promotion.version, now()
-            session.add(live)
+            _check_baseline(session, promotion)
+        session.add(promotion)
+        if promotion.state == "promoted":
+            _appear(session, promotion.persona, promotion.version, reason="promoted")
     return promotion
+
+
+def answer(store: Store, version: str, *, approve: bool, by: str, note: str | None) -> Promotion:
+    """Record a person's answer to a decision that waits for one, and put an approved version on stage.
+
+    Raises NotFound when none waits, Conflict when what it was judged against is no longer on stage.
+    """
+    with store.session(write=True) as session:
+        row = session.exec(
+            select(Promotion).where(Promotion.version == version, Promotion.state == "waiting")
+        ).first()
+        if row is None:
+            states = session.exec(select(Promotion.state).where(Promotion.version == version)).all()
+            raise NotFound(
+                f"{version} does not wait for approval" + (f": it is {states[-1]}." if states else "."),
+                "`understudy status` lists what waits.",
+            )
+        if approve:
+            _check_baseline(session, row)
+            _appear(session, row.persona, version, reason="approved", by=by, note=note)
+        row.state = "promoted" if approve else "rejected"
+        row.decided_by, row.note, row.decided_at = by, note, now()
+        session.add(row)
+    return row
+
+
+def put_on_stage(
+    store: Store, persona: str, version: str | None, *, by: str | None = None, note: str | None = None
+) -> str | None:
+    """Put a version (None: the base model) on stage as a rollback; return the one that left."""
+    with store.session(write=True) as session:
+        live = session.get(Live, persona)
+        before = live.version if live else None
+        if before != version:
+            _appear(session, persona, version, reason="rolled back", by=by, note=note)
+    return before
+
+
+def appearances(store: Store, persona: str) -> list[Appearance]:
+    """Return who was on stage, oldest first."""
+    with store.session() as session:
+        return list(
+            session.exec(
+                select(Appearance).where(Appearance.persona == persona).order_by(col(Appearance.number))
+            )
+        )
+
+
+def _check_baseline(session: Session, promotion: Promotion) -> None:
+    live = session.get(Live, promotion.persona)
+    on_stage = live.version if live else None
+    if on_stage not in (promotion.baseline, promotion.version):
+        raise Conflict(
+            f"{promotion.version} was judged against {promotion.baseline or 'the base model'}, but "
+            f"{on_stage or 'the base model'} is on stage now.",
+            f"`understudy evaluate {promotion.persona}` judges it against that.",
+        )
+
+
+def _appear(
+    session: Session,
+    persona: str,
+    version: str | None,
+    *,
+    reason: str,
+    by: str | None = None,
+    note: str | None = None,
+) -> None:
+    live = session.get(Live, persona)
+    if version is None:
+        if live is not None:
+            session.delete(live)
+    else:
+        session.merge(Live(persona=persona, version=version, since=now()))
+    count = session.exec(select(func.count()).where(Appearance.persona == persona)).one()
+    session.add(
+        Appearance(persona=persona, number=count + 1, version=version, reason=reason, by=by, note=note)
+    )
 
 
 def promotions(store: Store, persona: str) -> list[Promotion]:

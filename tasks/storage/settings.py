@@ -14,7 +14,7 @@ from agents.errors import StorageError
 
 
 class Settings(BaseSettings):
-    """Read `UNDERSTUDY_HOME`, `UNDERSTUDY_DATABASE_URL` and `UNDERSTUDY_API_KEYS`; each has a default."""
+    """Read `UNDERSTUDY_HOME`, `UNDERSTUDY_DATABASE_URL` and the others below; each has a default."""
 
     model_config = SettingsConfigDict(env_prefix="UNDERSTUDY_", frozen=True)
 
@@ -22,6 +22,12 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, description="SQLAlchemy URL")
 
     api_keys: SecretStr = Field(default=SecretStr(""), description="comma-separated keys of the service")
+
+    notify_url: str | None = Field(default=None, description="webhook that notifications go to")
+    stuck_seconds: float = Field(default=900.0, gt=0.0, description="silence after which a job is stuck")
+    retell_seconds: float = Field(
+        default=600.0, gt=0.0, description="time after which a step that nobody took is asked for again"
+    )
 
     @property
     def keys(self) -> tuple[str, ...]:

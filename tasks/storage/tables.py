@@ -89,7 +89,18 @@ class Example(SQLModel, table=True):
     origin: str = Field(index=True)  # the conversation's id, or run:position
     category: str
     messages: str  # JSON
+    round: int | None = Field(default=None, index=True)  # the training round that first took it up
     created_at: str = Field(default_factory=now)
+
+
+class Design(SQLModel, table=True):
+    """A persona of one's own, as its file was when it was last given."""
+
+    __tablename__ = "designs"
+
+    name: str = Field(primary_key=True)
+    definition: str  # JSON
+    updated_at: str = Field(default_factory=now)
 
 
 class Dataset(SQLModel, table=True):
@@ -128,8 +139,31 @@ class Job(SQLModel, table=True):
     cost: float = 0.0
     error: str | None = None
     adapter: str | None = None
+    restarts: int = 0
+    stuck: str | None = None  # why it is held to be stuck
     created_at: str = Field(default_factory=now)
     updated_at: str = Field(default_factory=now)
+    progressed_at: str = Field(default_factory=now)
+
+
+class Round(SQLModel, table=True):
+    """A round of training: the examples that are new since the last one, and what became of them."""
+
+    __tablename__ = "rounds"
+
+    persona: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    reason: str
+    new_examples: int
+    seed: int = 0
+    design: str
+    base_model: str
+    job_id: str | None = Field(default=None, index=True)
+    outcome: str | None = None
+    told: str | None = None  # the step that was last asked for as an event
+    told_at: str | None = None
+    created_at: str = Field(default_factory=now)
+    ended_at: str | None = None
 
 
 class Loss(SQLModel, table=True):
@@ -190,6 +224,7 @@ class Version(SQLModel, table=True):
     name: str = Field(primary_key=True)
     persona: str = Field(index=True)
     number: str
+    change: str  # what made the number: first, redesign, improvement, data or refresh
     job_id: str = Field(foreign_key="jobs.id", unique=True)
     evaluation_id: str = Field(foreign_key="evaluations.id")
     parent: str | None = None
@@ -200,7 +235,7 @@ class Version(SQLModel, table=True):
 
 
 class Promotion(SQLModel, table=True):
-    """A decision of the gate, with every check, whichever way it went."""
+    """A decision of the gate, with every check, whichever way it went, and what a person said to it."""
 
     __tablename__ = "promotions"
 
@@ -209,6 +244,11 @@ class Promotion(SQLModel, table=True):
     version: str = Field(foreign_key="versions.name")
     verdict: str
     decision: str  # JSON
+    state: str  # promoted, refused, waiting for a person, or rejected by one
+    baseline: str | None = None  # the version that was on stage when it was judged
+    decided_by: str | None = None
+    note: str | None = None
+    decided_at: str | None = None
     created_at: str = Field(default_factory=now)
 
 
@@ -220,3 +260,27 @@ class Live(SQLModel, table=True):
     persona: str = Field(primary_key=True)
     version: str = Field(foreign_key="versions.name")
     since: str = Field(default_factory=now)
+
+
+class Appearance(SQLModel, table=True):
+    """A change of who is on stage, in order; no version means the base model."""
+
+    __tablename__ = "appearances"
+
+    persona: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    version: str | None = Field(default=None, foreign_key="versions.name")
+    reason: str  # promoted, approved or rolled back
+    by: str | None = None
+    note: str | None = None
+    at: str = Field(default_factory=now)
+
+
+class Lease(SQLModel, table=True):
+    """Who works on something that only one may work on, until when (Unix seconds)."""
+
+    __tablename__ = "leases"
+
+    name: str = Field(primary_key=True)
+    holder: str
+    until: float

@@ -72,6 +72,9 @@ class JobState(Frozen):
     trained_tokens: int = 0
     seconds: float = 0.0
     error: str | None = None
+    interrupted: bool = Field(
+        default=False, description="whoever worked on it is gone; submitting again continues it"
+    )
     adapter: Path | None = None
 
 

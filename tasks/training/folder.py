@@ -39,6 +39,7 @@ class TrainerState(Frozen):
     seconds_left: float | None = None
     trained_tokens: int = 0
     error: str | None = None
+    interrupted: bool = False
     process: TrainerProcess | None = None
 
 

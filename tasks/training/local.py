@@ -106,11 +106,14 @@ def _settled(folder: JobFolder) -> TrainerState | None:
         return state
     if state.status == "completed" and not folder.adapter.is_dir():
         return _failed(state, f"The job completed, but its adapter {folder.adapter} is gone.")
-    return state if state.status in TERMINAL else _failed(state, _last_words(folder, state))
+    if state.status in TERMINAL:
+        return state
+    return _failed(state, _last_words(folder, state), interrupted=True)
 
 
-def _failed(state: TrainerState, reason: str) -> TrainerState:
-    return state.model_copy(update={"status": "error", "seconds_left": None, "error": reason})
+def _failed(state: TrainerState, reason: str, *, interrupted: bool = False) -> TrainerState:
+    update = {"status": "error", "seconds_left": None, "error": reason, "interrupted": interrupted}
+    return state.model_copy(update=update)
 
 
 def _last_words(folder: JobFolder, state: TrainerState) -> str:

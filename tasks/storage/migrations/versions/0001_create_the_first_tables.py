@@ -57,6 +57,13 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_datasets_persona"), ["persona"], unique=False)
 
     op.create_table(
+        "designs",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("definition", sa.String(), nullable=False),
+        sa.Column("updated_at", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
         "examples",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("persona", sa.String(), nullable=False),
@@ -64,13 +71,22 @@ def upgrade() -> None:
         sa.Column("origin", sa.String(), nullable=False),
         sa.Column("category", sa.String(), nullable=False),
         sa.Column("messages", sa.String(), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=True),
         sa.Column("created_at", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("examples", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_examples_origin"), ["origin"], unique=False)
         batch_op.create_index(batch_op.f("ix_examples_persona"), ["persona"], unique=False)
+        batch_op.create_index(batch_op.f("ix_examples_round"), ["round"], unique=False)
 
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
     op.create_table(
         "matches",
         sa.Column("evaluation_id", sa.String(), nullable=False),
@@ -83,6 +99,26 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("evaluation_id", "position"),
     )
+    op.create_table(
+        "rounds",
+        sa.Column("persona", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("new_examples", sa.Integer(), nullable=False),
+        sa.Column("seed", sa.Integer(), nullable=False),
+        sa.Column("design", sa.String(), nullable=False),
+        sa.Column("base_model", sa.String(), nullable=False),
+        sa.Column("job_id", sa.String(), nullable=True),
+        sa.Column("outcome", sa.String(), nullable=True),
+        sa.Column("told", sa.String(), nullable=True),
+        sa.Column("told_at", sa.String(), nullable=True),
+        sa.Column("created_at", sa.String(), nullable=False),
+        sa.Column("ended_at", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("persona", "number"),
+    )
+    with op.batch_alter_table("rounds", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_rounds_job_id"), ["job_id"], unique=False)
+
     op.create_table(
         "runs",
         sa.Column("name", sa.String(), nullable=False),
@@ -136,8 +172,11 @@ def upgrade() -> None:
         sa.Column("cost", sa.Float(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("adapter", sa.String(), nullable=True),
+        sa.Column("restarts", sa.Integer(), nullable=False),
+        sa.Column("stuck", sa.String(), nullable=True),
         sa.Column("created_at", sa.String(), nullable=False),
         sa.Column("updated_at", sa.String(), nullable=False),
+        sa.Column("progressed_at", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(
             ["dataset_id"],
             ["datasets.id"],
@@ -195,6 +234,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("persona", sa.String(), nullable=False),
         sa.Column("number", sa.String(), nullable=False),
+        sa.Column("change", sa.String(), nullable=False),
         sa.Column("job_id", sa.String(), nullable=False),
         sa.Column("evaluation_id", sa.String(), nullable=False),
         sa.Column("parent", sa.String(), nullable=True),
@@ -217,6 +257,21 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_versions_persona"), ["persona"], unique=False)
 
     op.create_table(
+        "appearances",
+        sa.Column("persona", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("version", sa.String(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("by", sa.String(), nullable=True),
+        sa.Column("note", sa.String(), nullable=True),
+        sa.Column("at", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version"],
+            ["versions.name"],
+        ),
+        sa.PrimaryKeyConstraint("persona", "number"),
+    )
+    op.create_table(
         "live",
         sa.Column("persona", sa.String(), nullable=False),
         sa.Column("version", sa.String(), nullable=False),
@@ -234,6 +289,11 @@ def upgrade() -> None:
         sa.Column("version", sa.String(), nullable=False),
         sa.Column("verdict", sa.String(), nullable=False),
         sa.Column("decision", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("baseline", sa.String(), nullable=True),
+        sa.Column("decided_by", sa.String(), nullable=True),
+        sa.Column("note", sa.String(), nullable=True),
+        sa.Column("decided_at", sa.String(), nullable=True),
         sa.Column("created_at", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(
             ["evaluation_id"],
@@ -256,6 +316,7 @@ def downgrade() -> None:
 
     op.drop_table("promotions")
     op.drop_table("live")
+    op.drop_table("appearances")
     with op.batch_alter_table("versions", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_versions_persona"))
 
@@ -280,12 +341,19 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_runs_persona"))
 
     op.drop_table("runs")
+    with op.batch_alter_table("rounds", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_rounds_job_id"))
+
+    op.drop_table("rounds")
     op.drop_table("matches")
+    op.drop_table("leases")
     with op.batch_alter_table("examples", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_examples_round"))
         batch_op.drop_index(batch_op.f("ix_examples_persona"))
         batch_op.drop_index(batch_op.f("ix_examples_origin"))
 
     op.drop_table("examples")
+    op.drop_table("designs")
     with op.batch_alter_table("datasets", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_datasets_persona"))
 

@@ -1,0 +1,66 @@
+"""What the Prefect server has run, runs, and will run for us.
+
+Does not know what the runs do.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from deployments.launch import check_answers
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+SHOWN = 8
+TAG = "understudy"
+
+
+async def recent_runs() -> dict[str, Any]:
+    """Return our newest runs and, of each deployment, the next scheduled one.
+
+    Raises StorageError when the server that PREFECT_API_URL names does not answer.
+    """
+    from prefect import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    server = os.environ["PREFECT_API_URL"]
+    check_answers(server)
+    begun: dict[str, Any] = {"tags": {"all_": [TAG]}, "start_time": {"is_null_": False}}
+    coming: dict[str, Any] = {"tags": {"all_": [TAG]}, "state": {"type": {"any_": ["SCHEDULED", "PAUSED"]}}}
+    async with get_client() as client:
+        recent = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate(begun), sort=FlowRunSort.START_TIME_DESC, limit=SHOWN
+        )
+        scheduled = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate(coming),
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+            limit=200,
+        )
+    return {
+        "server": server,
+        "recent": [_row(run, run.start_time) for run in recent],
+        "scheduled": _next_of_each(scheduled),
+    }
+
+
+def _next_of_each(runs: list[FlowRun]) -> list[dict[str, object]]:
+    """Return the first coming run of each deployment and schedule."""
+    found: dict[str, dict[str, object]] = {}
+    for run in runs:
+        found.setdefault(f"{run.deployment_id} {run.parameters}", _row(run, run.expected_start_time))
+    return list(found.values())
+
+
+def _row(run: FlowRun, at: datetime | None) -> dict[str, object]:
+    spec = run.parameters.get("spec")
+    asked = spec if isinstance(spec, dict) else {}
+    return {
+        "run": run.name,
+        "for": asked.get("persona") or asked.get("reason") or run.parameters.get("persona"),
+        "state": run.state_name,
+        "at": f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else None,
+    }
