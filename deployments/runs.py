@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from deployments.launch import check_answers
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from prefect.client.schemas.objects import FlowRun
 
 SHOWN = 8
@@ -40,26 +42,28 @@ async def recent_runs() -> dict[str, Any]:
             sort=FlowRunSort.EXPECTED_START_TIME_ASC,
             limit=200,
         )
+        names = {row.id: row.name for row in await client.read_deployments()}
     return {
         "server": server,
-        "recent": [_row(run, run.start_time) for run in recent],
-        "scheduled": _next_of_each(scheduled),
+        "recent": [_row(run, run.name, run.start_time) for run in recent],
+        "scheduled": _next_of_each(scheduled, names),
     }
 
 
-def _next_of_each(runs: list[FlowRun]) -> list[dict[str, object]]:
-    """Return the first coming run of each deployment and schedule."""
+def _next_of_each(runs: list[FlowRun], names: dict[UUID, str]) -> list[dict[str, object]]:
+    """Return the first coming run of each deployment and schedule, named after its deployment."""
     found: dict[str, dict[str, object]] = {}
     for run in runs:
-        found.setdefault(f"{run.deployment_id} {run.parameters}", _row(run, run.expected_start_time))
+        name = names.get(run.deployment_id, run.name) if run.deployment_id else run.name
+        found.setdefault(f"{name} {run.parameters}", _row(run, name, run.expected_start_time))
     return list(found.values())
 
 
-def _row(run: FlowRun, at: datetime | None) -> dict[str, object]:
+def _row(run: FlowRun, name: str, at: datetime | None) -> dict[str, object]:
     spec = run.parameters.get("spec")
     asked = spec if isinstance(spec, dict) else {}
     return {
-        "run": run.name,
+        "run": name,
         "for": asked.get("persona") or asked.get("reason") or run.parameters.get("persona"),
         "state": run.state_name,
         "at": f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else None,

@@ -6,6 +6,7 @@ Does not know in what format they lie.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from prefect import flow
 
@@ -13,6 +14,6 @@ from tasks.collect import CollectReport, collect_conversations
 
 
 @flow(name="collect", flow_run_name="collect-{persona}")
-async def collect(persona: str) -> CollectReport:
-    """Bring in the conversations that the persona names; those that are there are left alone."""
-    return await asyncio.to_thread(collect_conversations, persona)
+async def collect(persona: str, file: Path | None = None) -> CollectReport:
+    """Bring in the conversations of a file, or those that the persona names; what is there is left alone."""
+    return await asyncio.to_thread(collect_conversations, persona, file)

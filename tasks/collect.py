@@ -30,14 +30,16 @@ class CollectReport(Frozen):
 
 
 @task(name="collect-conversations", task_run_name="collect[{persona_name}]")
-def collect_conversations(persona_name: str) -> CollectReport:
+def collect_conversations(persona_name: str, file: Path | None = None) -> CollectReport:
     """Read the persona's conversations into the store, each as an example; what is there is left alone.
+
+    They are those of the file, or of the one that the persona names.
 
     Raises DatasetInvalid, before anything is added, when the file has a malformed line or none at all.
     """
     store = open_store()
     persona = find_persona(store, persona_name)
-    path = conversations_path(persona)
+    path = file or conversations_path(persona)
     found = [
         conversation
         for conversation in read_conversations(path)

@@ -6,6 +6,7 @@ Does not know how a backend trains, nor waits for it: `tasks/watch.py` does.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -52,13 +53,19 @@ def training_job(store: Store, job: Job) -> TrainingJob:
     return TrainingJob(
         id=job.id,
         persona=job.persona,
-        base_model=parse_address(job.base_model).name,
+        base_model=_base_model(job),
         train_file=store.object_path(dataset.train_file),
         validation_file=None,
         hyperparameters=Hyperparameters.model_validate_json(job.hyperparameters),
         folder=store.settings.objects / "jobs" / job.id,
         cache=store.settings.cache,
     )
+
+
+def _base_model(job: Job) -> str:
+    """Return a folder by its whole path, since a trainer works elsewhere, and any other name as it is."""
+    name = parse_address(job.base_model).name
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 @task(name="submit-job", task_run_name="submit[{spec.persona}]")

@@ -5,6 +5,7 @@ Does not know how anything is done: read the arguments, hand a spec to a flow, p
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -82,6 +83,23 @@ def generate(
     say(f"{report.examples}\n{report.detailed}\n{report.metadata}")
     if not report.accepted:
         raise typer.Exit(1)
+
+
+@app.command()
+def collect(
+    persona: PersonaName,
+    file: Annotated[Path | None, typer.Option(help="JSONL; the persona's own if not given")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring in real conversations of a persona, each once, as examples."""
+    from flows.collect import collect as flow
+
+    persona_of(persona)
+    report = run(flow, persona, file.resolve() if file else None)
+    if as_json:
+        say_json(report.model_dump(mode="json"))
+    else:
+        say(f"{report.added} of {report.read} conversations in {report.file} are new.")
 
 
 @app.command()

@@ -21,7 +21,10 @@ _STOP_SECONDS = 5.0
 
 
 def start_module(module: str, arguments: Sequence[str], log: Path) -> TrainerProcess:
-    """Run a module of ours in a session of its own; what it prints makes a new log."""
+    """Run a module of ours in a session of its own; what it prints makes a new log.
+
+    It works in the log's folder: the one that we are in may go away while it runs (a worker's does).
+    """
     with log.open("wb") as output:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments],
@@ -29,6 +32,7 @@ def start_module(module: str, arguments: Sequence[str], log: Path) -> TrainerPro
             stdout=output,
             stderr=subprocess.STDOUT,
             env=_environment(),
+            cwd=log.parent,
             start_new_session=True,
         )
     process = describe(child.pid)
