@@ -61,9 +61,7 @@ def set_contest(spec: EvaluateSpec) -> Contest:
     _open_judge(store, spec, persona)
     baseline = _baseline(store, job)
     rules = json.dumps([rule.model_dump() for rule in persona.validation])
-    sampling = Sampling(
-        temperature=persona.sampling.temperature, max_tokens=persona.sampling.serving_max_tokens
-    )
+    sampling = serving_sampling(persona)
     content = (job.id, job.dataset_id, baseline, spec.judge, sampling.model_dump_json(), rules)
     return Contest(
         id=fingerprint(*content, ANSWER_VERSION, JUDGE_VERSION),
@@ -74,6 +72,11 @@ def set_contest(spec: EvaluateSpec) -> Contest:
         baseline=baseline,
         sampling=sampling,
     )
+
+
+def serving_sampling(persona: Persona) -> Sampling:
+    """Return how the service draws the persona's answers, and so how they are drawn to be rated."""
+    return Sampling(temperature=persona.sampling.temperature, max_tokens=persona.sampling.serving_max_tokens)
 
 
 def _baseline(store: Store, job: Job) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 COMMANDS = (
     "demo",
+    "diff",
     "evaluate",
     "finetune",
     "generate",

@@ -263,6 +263,22 @@ def versions(
 
 
 @app.command()
+def diff(
+    version: Annotated[str, typer.Argument(metavar="VERSION")],
+    other: Annotated[str | None, typer.Argument(metavar="[OTHER]", help="its parent if not given")] = None,
+    questions: Annotated[int, typer.Option(help="held-out questions for both to answer; 0 for none")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show what changed between two versions: scores, answers, persona, examples, settings."""
+    from tasks.specs import DiffSpec
+
+    spec = _spec(DiffSpec, version=version, other=other, questions=questions)
+    from deployments.cli.diff import show_diff
+
+    show_diff(spec, as_json=as_json)
+
+
+@app.command()
 def personas(
     name: Annotated[str | None, typer.Argument(help="show this one as YAML")] = None, as_json: AsJson = False
 ) -> None:
