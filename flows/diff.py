@@ -21,10 +21,11 @@ from tasks.specs import DiffSpec
 @flow(name="diff", flow_run_name="diff-{spec.version}")
 async def diff(spec: DiffSpec) -> VersionDiff:
     """Compare a version with another one, or with its parent, or with its base model if it is the first."""
-    changes, *asked = await asyncio.to_thread(compare_versions, spec)
-    async with tracked(f"{changes.persona} questions", sum(len(side.prompts) for side in asked)):
-        before, after = await asyncio.gather(*map(answer, asked))
-    report = changes.model_copy(update={"questions": questions(asked[1], before, after)})
+    report, *asked = await asyncio.to_thread(compare_versions, spec)
+    if spec.questions:
+        async with tracked(f"{report.persona} questions", sum(len(side.prompts) for side in asked)):
+            before, after = await asyncio.gather(*map(answer, asked))
+        report = report.model_copy(update={"questions": questions(asked[1], before, after)})
     key = f"diff-{report.before.name}-{report.after.name}"
     await markdown(key, diff_text(report), "What changed between two versions")
     return report

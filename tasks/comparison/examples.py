@@ -52,6 +52,11 @@ class ExampleChanges(Frozen):
     removed_samples: tuple[Sample, ...]
 
     @property
+    def differ(self) -> bool:
+        """Tell whether any was added or removed."""
+        return bool(self.added or self.removed)
+
+    @property
     def kept(self) -> int:
         """Return how many examples are in both."""
         return self.after - self.added

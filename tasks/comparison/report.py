@@ -69,4 +69,9 @@ class VersionDiff(Frozen):
     categories: tuple[CategoryChange, ...]
     settings: tuple[FieldChange, ...]
     scores: Scores
-    questions: tuple[Question, ...] = ()
+    questions: tuple[Question, ...] | None = Field(default=None, description="None when none was asked for")
+
+    @property
+    def examples_changed(self) -> bool:
+        """Tell whether any example came, went or changed its category."""
+        return self.train.differ or self.held_out.differ or any(change.moved for change in self.categories)

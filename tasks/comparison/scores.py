@@ -48,7 +48,7 @@ def _obstacles(
     before: Scored, after: Scored, held_out: ExampleChanges, *, same_rules: bool
 ) -> tuple[str, ...]:
     notes = []
-    if held_out.added or held_out.removed:
+    if held_out.differ:
         notes.append(
             f"Other held-out conversations ({held_out.before}, then {held_out.after}; {held_out.kept} in "
             "both): no figure of one evaluation is comparable with the other's."

@@ -56,7 +56,7 @@ def compare_sides(before: Base | Tuned, after: Tuned) -> VersionDiff:
         before=old,
         after=new,
         step=step,
-        why=step_reason(step, base_model=base_model, design=design, data=bool(train.added or train.removed)),
+        why=step_reason(step, base_model=base_model, design=design, data=train.differ),
         base_model_changed=base_model,
         design_changed=design,
         prompt=changed_text(before.cast.system_prompt if before.cast else "", after.cast.system_prompt),
