@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,6 +185,16 @@ def test_the_report_is_kept_as_an_artifact(played: dict[str, str]) -> None:
             return [artifact.data for artifact in await client.read_artifacts(artifact_filter=wanted)]
 
     assert diff_text(found) in asyncio.run(kept())
+
+
+def test_the_command_prints_it_for_people_and_for_scripts(played: dict[str, str]) -> None:
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "deployments.cli", "diff", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
+
+    found = compare(played["second"], played["first"], questions=2)
+    assert json.loads(run(played["second"], "--questions", "2", "--json")) == found.model_dump(mode="json")
+    assert run(played["first"], played["second"], "--questions", "2") == diff_text(found) + "\n"
 
 
 def test_bad_pairs_are_refused_with_names_and_remedy(played: dict[str, str]) -> None:
