@@ -5,7 +5,7 @@ Does not know where the text is shown.
 
 from __future__ import annotations
 
-from tasks.evaluation.report import EvaluationReport
+from tasks.evaluation.report import EvaluationReport, Side
 from tasks.promote import PromotionReport
 
 
@@ -15,7 +15,7 @@ def evaluation_text(report: EvaluationReport) -> str:
         [
             f"**{headline(report)}**",
             "",
-            f"{report.prompts} held-out prompts, judge {report.judge}: {_tally(report)}.",
+            f"{report.prompts} held-out prompts, judge {report.judge}: {tally(report)}.",
             f"Score {report.score or 'none'}{_elo(report)}.",
             "",
             "| | candidate | baseline |",
@@ -27,15 +27,34 @@ def evaluation_text(report: EvaluationReport) -> str:
     )
 
 
-def headline(report: EvaluationReport) -> str:
+def headline(report: EvaluationReport, candidate: str = "the candidate") -> str:
     """Return better, worse or can't tell, in one sentence."""
     if report.score is None:
         return "Can't tell: no verdict was valid."
     if report.score.low > 0.5:
-        return f"Better: the candidate wins {report.score.mean:.0%} of the comparisons."
+        return f"Better: {candidate} wins {report.score.mean:.0%} of the comparisons."
     if report.score.high < 0.5:
-        return f"Worse: the candidate wins only {report.score.mean:.0%} of the comparisons."
-    return f"Can't tell: the candidate wins {report.score.mean:.0%}, which may be chance."
+        return f"Worse: {candidate} wins only {report.score.mean:.0%} of the comparisons."
+    return f"Can't tell: {candidate} wins {report.score.mean:.0%}, which may be chance."
+
+
+def tally(report: EvaluationReport) -> str:
+    """Return wins, losses and ties, and what did not count, as words."""
+    counts = {"won": report.wins, "lost": report.losses, "tied": report.ties}
+    odd = {"without a valid verdict": report.invalid, "flipped with the order": report.flips}
+    named = [f"{count} {name}" for name, count in counts.items()]
+    return ", ".join(named + [f"{count} {name}" for name, count in odd.items() if count])
+
+
+def figures(side: Side) -> dict[str, str]:
+    """Return the figures of one model as they are shown, by what they are called."""
+    return {
+        "perplexity of the real answers": f"{side.perplexity:.2f}",
+        "similarity to the real answers": f"{side.similarity:.3f}",
+        "validation pass rate": f"{side.validation_pass_rate:.0%}",
+        "length over the real answers": f"{side.length_ratio:.2f}",
+        "cut at the token limit": f"{side.unfinished:.0%}",
+    }
 
 
 def promotion_text(report: PromotionReport) -> str:
@@ -67,24 +86,12 @@ def _answer(report: PromotionReport) -> str:
     return f"{said} ({report.note})" if report.note else said
 
 
-def _tally(report: EvaluationReport) -> str:
-    """Return wins, losses and ties, and what did not count, as words."""
-    counts = {"won": report.wins, "lost": report.losses, "tied": report.ties}
-    odd = {"without a valid verdict": report.invalid, "flipped with the order": report.flips}
-    named = [f"{count} {name}" for name, count in counts.items()]
-    return ", ".join(named + [f"{count} {name}" for name, count in odd.items() if count])
-
-
 def _rows(report: EvaluationReport) -> list[str]:
     ours, theirs = report.candidate, report.baseline
-    return [
-        f"| model | {ours.model} | {theirs.model} |",
-        f"| perplexity of the real answers | {ours.perplexity:.2f} | {theirs.perplexity:.2f} |",
-        f"| similarity to the real answers | {ours.similarity:.3f} | {theirs.similarity:.3f} |",
-        f"| validation pass rate | {ours.validation_pass_rate:.0%} | {theirs.validation_pass_rate:.0%} |",
-        f"| length over the real answers | {ours.length_ratio:.2f} | {theirs.length_ratio:.2f} |",
-        f"| cut at the token limit | {ours.unfinished:.0%} | {theirs.unfinished:.0%} |",
-    ]
+    shown = {"model": (ours.model, theirs.model)}
+    for (name, candidate), baseline in zip(figures(ours).items(), figures(theirs).values(), strict=True):
+        shown[name] = (candidate, baseline)
+    return [f"| {name} | {candidate} | {baseline} |" for name, (candidate, baseline) in shown.items()]
 
 
 def _elo(report: EvaluationReport) -> str:

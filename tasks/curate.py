@@ -48,7 +48,10 @@ def snapshot_dataset(persona_name: str, up_to_round: int) -> str:
         )
     counts = {"train": len(train), "held_out": len(held_out), "duplicates": duplicates, "leaks": leaks}
     train_lines = [
-        json.dumps(chat_line(with_system(persona, load_messages(row.messages))), ensure_ascii=False)
+        json.dumps(
+            {"category": row.category, **chat_line(with_system(persona, load_messages(row.messages)))},
+            ensure_ascii=False,
+        )
         for row in train
     ]
     held_lines = [

@@ -64,9 +64,7 @@ def set_contest(spec: EvaluateSpec) -> Contest:
     _open_judge(store, spec, persona)
     baseline = baseline_of(store, job)
     rules = json.dumps([rule.model_dump() for rule in persona.validation])
-    sampling = Sampling(
-        temperature=persona.sampling.temperature, max_tokens=persona.sampling.serving_max_tokens
-    )
+    sampling = serving_sampling(persona)
     content = (job.id, job.dataset_id, baseline, spec.judge, sampling.model_dump_json(), rules)
     return Contest(
         id=fingerprint(*content, ANSWER_VERSION, JUDGE_VERSION),
@@ -77,6 +75,11 @@ def set_contest(spec: EvaluateSpec) -> Contest:
         baseline=baseline,
         sampling=sampling,
     )
+
+
+def serving_sampling(persona: Persona) -> Sampling:
+    """Return how the service draws the persona's answers, and so how they are drawn to be rated."""
+    return Sampling(temperature=persona.sampling.temperature, max_tokens=persona.sampling.serving_max_tokens)
 
 
 def newest_completed(store: Store, persona: str) -> str:

@@ -78,6 +78,14 @@ class PromoteSpec(Frozen):
     evaluation: str | None = Field(default=None, description="the newest one when not given")
 
 
+class DiffSpec(Frozen):
+    """Tell what changed between two versions, and have both answer the same held-out questions."""
+
+    version: Text
+    other: Text | None = Field(default=None, description="the version's parent when not given")
+    questions: int = Field(default=5, ge=0, le=100)
+
+
 class PipelineSpec(Frozen):
     """The whole loop for one persona: data, fine-tune, evaluation, gate."""
 

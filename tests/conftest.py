@@ -1,5 +1,6 @@
 """What the tests share: a home of their own, a third party's plugin, one Prefect server."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -33,8 +34,9 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Have one embedded Prefect server for all tests that run flows in this process."""
-    from deployments.launch import prefect_server
+    from deployments.launch import drain, prefect_server
     from tasks.storage.settings import Settings
 
     with prefect_server(Settings(home=tmp_path_factory.mktemp("prefect"))):
         yield
+        asyncio.run(drain())  # what is told to a server that has gone keeps the process for a minute

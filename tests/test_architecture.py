@@ -34,6 +34,7 @@ PREFECT_FREE = (
     "tasks/storage/",
     "tasks/training/",
     "tasks/evaluation/",
+    "tasks/comparison/",
     "tasks/sources/",
     "tasks/models.py",
     "tasks/cast.py",

@@ -10,6 +10,7 @@ import pytest
 
 COMMANDS = (
     "demo",
+    "diff",
     "evaluate",
     "finetune",
     "generate",
@@ -64,6 +65,8 @@ def test_help_names_every_command(understudy) -> None:
         (["finetune", "jamie", "--backend", "moon"], 2, ["'moon'", "local"]),
         (["evaluate", "jamie"], 2, ["no completed job", "understudy finetune jamie"]),
         (["promote", "jamie"], 2, ["no evaluation", "understudy evaluate jamie"]),
+        (["diff", "jamie-9.9.9"], 2, ["'jamie-9.9.9'", "none yet"]),
+        (["diff", "jamie-0.1.0", "--questions", "-1"], 2, ["--questions", "-1"]),
         (["watch", "job-9"], 2, ["'job-9'", "understudy status"]),
         (["status", "job-9"], 2, ["'job-9'"]),
         (["nonsense"], 2, ["nonsense", "--help"]),

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.evaluation.intervals import elo, mean_interval, prompts_needed, score_interval, wilson_interval
+from tasks.evaluation.intervals import (
+    Interval,
+    elo,
+    mean_interval,
+    prompts_needed,
+    score_interval,
+    wilson_interval,
+)
 
 SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=2, max_size=60)
 
@@ -64,3 +71,8 @@ def test_prompts_needed_is_none_for_a_loser_and_more_than_there_are_for_a_close_
     needed = prompts_needed(close, 0.5)
     assert needed is not None
     assert needed > len(close)
+
+
+def test_an_interval_without_bounds_is_read_back_as_it_was_written() -> None:
+    interval = mean_interval([0.5])
+    assert Interval.model_validate_json(interval.model_dump_json()) == interval

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from agents.errors import InputError
-from deployments.cli.app import AsJson, PersonaName, app, home_store, persona_of, run
+from deployments.cli.app import AsJson, PersonaName, app, home_store, persona_of, run, spec_of
 from deployments.cli.console import say, say_json, say_table
 
 VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="a version, for example jamie-0.2.0")]
@@ -96,6 +96,22 @@ def versions(
     if persona and not rows:
         persona_of(persona)
     say_json(rows) if as_json else say_table(rows, empty="No version yet: `understudy pipeline PERSONA`.")
+
+
+@app.command()
+def diff(
+    version: VersionName,
+    other: Annotated[str | None, typer.Argument(metavar="[OTHER]", help="its parent if not given")] = None,
+    questions: Annotated[int, typer.Option(help="held-out questions for both to answer; 0 for none")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show what changed between two versions: scores, answers, persona, examples, settings."""
+    from tasks.specs import DiffSpec
+
+    spec = spec_of(DiffSpec, version=version, other=other, questions=questions)
+    from deployments.cli.diff import show_diff
+
+    show_diff(spec, as_json=as_json)
 
 
 @app.command()

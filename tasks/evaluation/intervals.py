@@ -9,11 +9,15 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from pydantic import ConfigDict
+
 from agents.schemas import Frozen
 
 
 class Interval(Frozen):
     """A mean with the bounds of its two-sided 95 % confidence interval over `n` prompts."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # null, the default, could not be read back
 
     mean: float
     low: float

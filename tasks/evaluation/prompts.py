@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from agents.errors import DatasetInvalid
 from agents.schemas import Frozen, Messages
 
 
@@ -34,6 +37,16 @@ class HeldOut(Frozen):
 
 
 def read_held_out(path: Path) -> list[HeldOut]:
-    """Return the held-out conversations of a dataset's file in order."""
-    with path.open(encoding="utf-8") as file:
-        return [HeldOut.model_validate_json(line) for line in file]
+    """Return the held-out conversations of a dataset's file in order.
+
+    Raises DatasetInvalid when the file is gone or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [HeldOut.model_validate_json(line) for line in file]
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise DatasetInvalid(
+            f"The held-out conversations {path} cannot be read: {reason}.",
+            "`understudy finetune PERSONA` writes the file again from the same examples.",
+        ) from error

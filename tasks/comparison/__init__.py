@@ -1,0 +1,1 @@
+"""The nouns of a diff: examples, fields and scores of two versions, held against each other."""
