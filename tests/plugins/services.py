@@ -145,11 +145,29 @@ class Services:
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
             return json.load(response)
 
-    def flow_runs(self, flow: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.post(
-            "/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "limit": 200}
-        )
-        return found
+    def flow_runs(self, flow: str, *, state: str | None = None, begun: bool = False) -> list[dict[str, Any]]:
+        """Return the runs of a flow, oldest first: in a state, or all, or all that ever began."""
+        asked = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_ASC", "limit": 200}
+        found: list[dict[str, Any]] = self.post("/flow_runs/filter", asked)
+        return [
+            run
+            for run in found
+            if (state is None or run["state_name"] == state) and (not begun or run["start_time"])
+        ]
+
+    def run(self, deployment: str, **parameters: Any) -> None:
+        """Have the worker run a deployment to its end."""
+        found = self.post("/deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
+        path = f"/deployments/{found[0]['id']}/create_flow_run"
+        created = self.post(path, {"parameters": parameters, "state": {"type": "SCHEDULED"}})
+
+        def ended() -> bool:
+            runs = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [created["id"]]}}})
+            state: str = runs[0]["state_type"]
+            assert state not in ("FAILED", "CRASHED"), self.log("worker")
+            return state == "COMPLETED"
+
+        self.wait(ended, 240, f"the end of {deployment}")
 
 
 @contextmanager

@@ -1,0 +1,144 @@
+"""Watching: whoever looks moves a job forward, and what happens to it is told once."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from scripted_training import say, submissions
+
+from tasks.finetune import training_job
+from tasks.storage.jobs import get_job, jobs, update_job
+from tasks.storage.leases import lease_if_free
+from tasks.storage.store import Store, open_store
+from tasks.storage.tables import Dataset, Job
+from tasks.training.base import JobState
+from tasks.watch import RESTARTS, poll_jobs, poll_once, stuck_reason
+
+
+@pytest.fixture
+def store(home: Path) -> Store:
+    store = open_store()
+    files = {"train_file": "train", "held_out_file": "held", "counts": "{}"}
+    store.add_new(Dataset(id="d", persona="jamie", design="x", cast="{}", **files))
+    return store
+
+
+def submitted(store: Store, name: str = "job-1", **changes: object) -> Path:
+    """Record a job that its backend has, and return its folder."""
+    facts = {"persona": "jamie", "backend": "scripted", "base_model": "local/m", "dataset_id": "d"}
+    job = {"hyperparameters": "{}", "status": "queued", "backend_id": f"scripted-{name}"}
+    store.add_new(Job(id=name, **{**facts, **job, **changes}))
+    return training_job(store, get_job(store, name)).folder
+
+
+def poll(store: Store, name: str = "job-1") -> Job:
+    poll_once(store, get_job(store, name))
+    return get_job(store, name)
+
+
+def test_a_job_that_was_never_handed_over_is_adopted(store: Store) -> None:
+    folder = submitted(store, backend_id=None)
+    job = poll(store)
+    assert (job.status, job.backend_id, submissions(folder)) == ("running", "scripted-job-1", 1)
+    poll(store)
+    assert submissions(folder) == 1
+
+
+def test_a_job_whose_submission_is_under_way_elsewhere_is_not_submitted_twice(store: Store) -> None:
+    folder = submitted(store, backend_id=None)
+    code = "from tasks.watch import poll_jobs; poll_jobs.fn(None)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "plugins")}
+    with lease_if_free(store, "submit job-1") as held:
+        assert held
+        other = subprocess.Popen([sys.executable, "-c", code], env=environment)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=8)
+        assert submissions(folder) == 0
+    assert other.wait(timeout=60) == 0
+    assert submissions(folder) == 1
+
+
+def test_an_interrupted_job_is_continued_three_times_and_then_ends(store: Store) -> None:
+    folder = submitted(store)
+    for restart in range(1, RESTARTS + 1):
+        say(folder, status="error", error="the trainer is gone", interrupted=True)
+        job = poll(store)
+        assert (job.status, job.restarts, submissions(folder)) == ("running", restart, restart)
+    say(folder, status="error", error="the trainer is gone", interrupted=True)
+    job = poll(store)
+    assert (job.status, job.error, submissions(folder)) == ("error", "the trainer is gone", RESTARTS)
+
+
+def test_an_error_of_the_training_itself_is_not_tried_again(store: Store) -> None:
+    folder = submitted(store)
+    say(folder, status="error", error="loss is not a number")
+    assert poll(store).error == "loss is not a number"
+    assert submissions(folder) == 0
+
+
+def test_a_silent_job_is_stuck_once_and_no_more_when_it_moves(store: Store) -> None:
+    folder = submitted(store)
+    say(folder, status="running", step=3, total_steps=10, seconds=30)
+    long_ago = (datetime.now(UTC) - timedelta(seconds=1000)).isoformat(timespec="milliseconds")
+    poll(store)
+    with store.session(write=True) as session:
+        job = session.get_one(Job, "job-1")
+        job.progressed_at = long_ago
+        session.add(job)
+    stuck = poll(store).stuck
+    assert stuck is not None
+    assert stuck.startswith("running at step 3 of 10 without progress for 1000 s (patience 900 s)")
+    assert poll(store).stuck == stuck
+    say(folder, status="running", step=4, total_steps=10, seconds=40)
+    assert poll(store).stuck is None
+
+
+@pytest.mark.parametrize(
+    ("silent", "seconds", "step", "is_stuck"),
+    [(899, 0, 0, False), (901, 0, 0, True), (901, 1000, 10, False), (1001, 1000, 10, True)],
+)
+def test_the_rule_of_being_stuck(silent: int, seconds: int, step: int, is_stuck: bool) -> None:
+    at = datetime(2026, 11, 21, tzinfo=UTC)
+    job = Job(
+        id="j",
+        persona="p",
+        backend="b",
+        base_model="m",
+        dataset_id="d",
+        hyperparameters="{}",
+        status="running",
+        step=step,
+        seconds=seconds,
+        progressed_at=(at - timedelta(seconds=silent)).isoformat(),
+    )
+    assert (stuck_reason(job, 900, at) is not None) == is_stuck
+
+
+def test_of_two_that_see_a_job_end_one_is_told(store: Store) -> None:
+    submitted(store, status="running")
+    code = """
+from tasks.storage.jobs import update_job
+from tasks.storage.store import open_store
+from tasks.training.base import JobState
+print(update_job(open_store(), "job-1", JobState(status="completed"))[1])
+"""
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    assert sorted(process.communicate(timeout=60)[0].strip() for process in both) == [*["False"] * 3, "True"]
+
+
+def test_a_job_that_ended_stays_as_it_ended(store: Store) -> None:
+    submitted(store, status="completed")
+    assert update_job(store, "job-1", JobState(status="error", error="late")) == ("completed", False)
+    assert get_job(store, "job-1").error is None
+
+
+def test_every_open_job_is_polled_and_no_other(store: Store) -> None:
+    for name, status in [("job-1", "running"), ("job-2", "queued"), ("job-3", "completed")]:
+        say(submitted(store, name, status=status), status="running", step=1, total_steps=2)
+    assert {report.id for report in poll_jobs.fn(None)} == {"job-1", "job-2"}
+    assert [job.step for job in sorted(jobs(store), key=lambda job: job.id)] == [1, 1, 0]
