@@ -1,6 +1,5 @@
 """A Prefect server and a worker of one's own, as processes that can be killed and started again."""
 
-import json
 import os
 import signal
 import socket
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 ROOT = Path(__file__).parent.parent.parent
 PLUGINS = Path(__file__).parent
@@ -138,12 +139,14 @@ class Services:
         return int(found[0][0]) if found else 0
 
     def post(self, path: str, body: object) -> Any:
-        """Ask the Prefect server."""
-        request = urllib.request.Request(  # noqa: S310  (our own server)
-            f"{self.url}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-            return json.load(response)
+        """Ask the Prefect server; again while its SQLite is busy (503), as Prefect's own client does."""
+        for _ in range(10):
+            answer = httpx.post(f"{self.url}{path}", json=body, timeout=90)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
+        answer.raise_for_status()
+        return answer.json()
 
     def flow_runs(self, flow: str, *, state: str | None = None, begun: bool = False) -> list[dict[str, Any]]:
         """Return the runs of a flow, oldest first: in a state, or all, or all that ever began."""
