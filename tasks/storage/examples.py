@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from agents.errors import NotFound
 from agents.schemas import Messages
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Dataset, Example
 
 _MESSAGES: TypeAdapter[Messages] = TypeAdapter(Messages)
@@ -28,14 +28,16 @@ def load_messages(text: str) -> Messages:
     return _MESSAGES.validate_json(text)
 
 
+@patient
 def examples(store: Store, persona: str) -> Iterator[Example]:
     """Yield the examples of a persona in a stable order."""
     with store.session() as session:
-        yield from session.exec(
-            select(Example).where(Example.persona == persona).order_by(col(Example.id))
-        ).all()
+        return iter(
+            session.exec(select(Example).where(Example.persona == persona).order_by(col(Example.id))).all()
+        )
 
 
+@patient
 def get_dataset(store: Store, dataset_id: str) -> Dataset:
     """Return a dataset; raise NotFound when there is none of that id."""
     with store.session() as session:

@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from sqlmodel import col, select
 
 from agents.errors import NotFound
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Evaluation, Live, Match, Promotion, Version, now
 
 
+@patient
 def get_evaluation(store: Store, evaluation_id: str) -> Evaluation | None:
     """Return an evaluation, or None when it has not been finished."""
     with store.session() as session:
         return session.get(Evaluation, evaluation_id)
 
 
+@patient
 def latest_evaluation(store: Store, persona: str) -> Evaluation:
     """Return the newest evaluation of a persona; raise NotFound when there is none."""
     with store.session() as session:
@@ -36,6 +38,7 @@ def latest_evaluation(store: Store, persona: str) -> Evaluation:
     return row
 
 
+@patient
 def add_evaluation(store: Store, evaluation: Evaluation, found: Sequence[Match]) -> None:
     """Keep an evaluation and its matches in one transaction; one that is there stays as it was."""
     with store.session(write=True) as session:
@@ -44,6 +47,7 @@ def add_evaluation(store: Store, evaluation: Evaluation, found: Sequence[Match])
             session.add_all(found)
 
 
+@patient
 def matches(store: Store, evaluation_id: str) -> list[Match]:
     """Return the matches of an evaluation in the order of its prompts."""
     with store.session() as session:
@@ -54,6 +58,7 @@ def matches(store: Store, evaluation_id: str) -> list[Match]:
         )
 
 
+@patient
 def versions(store: Store, persona: str | None = None) -> list[Version]:
     """Return versions, oldest first."""
     query = select(Version).order_by(col(Version.created_at), col(Version.name))
@@ -63,6 +68,7 @@ def versions(store: Store, persona: str | None = None) -> list[Version]:
         return list(session.exec(query))
 
 
+@patient
 def get_version(store: Store, name: str) -> Version:
     """Return a version by name (`jamie-0.1.0`); raise NotFound with the names there are."""
     with store.session() as session:
@@ -73,18 +79,21 @@ def get_version(store: Store, name: str) -> Version:
     return row
 
 
+@patient
 def version_of_job(store: Store, job_id: str) -> Version | None:
     """Return the version that a job became, or None."""
     with store.session() as session:
         return session.exec(select(Version).where(Version.job_id == job_id)).first()
 
 
+@patient
 def live_versions(store: Store) -> dict[str, str]:
     """Return the name of the live version by persona."""
     with store.session() as session:
         return {row.persona: row.version for row in session.exec(select(Live))}
 
 
+@patient
 def decide(store: Store, promotion: Promotion) -> Promotion:
     """Record a decision once and, if it passed, put the version on stage, in one transaction.
 
@@ -104,6 +113,7 @@ def decide(store: Store, promotion: Promotion) -> Promotion:
     return promotion
 
 
+@patient
 def promotions(store: Store, persona: str) -> list[Promotion]:
     """Return the decisions on a persona's versions, oldest first."""
     with store.session() as session:
