@@ -16,7 +16,8 @@ the service answers with `status`, both without a case per class.
     │   ├── AdapterInvalid      adapter files that are missing, corrupt or made for another base
     │   └── AnswerRejected      it answered, but the answer fails the checks (reasons)
     ├── TrainingFailed          a training job ended in error
-    └── StorageError            home not writable, disk full, database not reachable
+    └── StorageError            home not writable, disk full, database damaged
+        └── ConnectionLost      the database does not answer: asking again may help
 """
 
 from __future__ import annotations
@@ -127,3 +128,9 @@ class StorageError(UnderstudyError):
 
     status = 503
     code = "storage_error"
+
+
+class ConnectionLost(StorageError):
+    """Report a database that cannot be reached or went away; asking again may help."""
+
+    code = "connection_lost"

@@ -22,6 +22,7 @@ OWNERS = {
     "sqlmodel": ("tasks/storage/",),
     "sqlalchemy": ("tasks/storage/",),
     "alembic": ("tasks/storage/",),
+    "psycopg": ("tasks/storage/",),
     "pydantic_settings": ("tasks/storage/settings.py",),
     "fastapi": ("deployments/service/",),
     "starlette": ("deployments/service/",),

@@ -1,6 +1,6 @@
-"""The store: migrations, decisions made once, files written whole or not at all."""
+"""The store on each database: migrations, decisions made once, files written whole or not at all."""
 
-import os
+import inspect
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,40 +8,18 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlmodel import func, select
 
 from agents.errors import Conflict, NotFound, StorageError
-from tasks.storage import registry
+from tasks.storage import calls, drafts, examples, registry
+from tasks.storage import jobs as jobs_module
 from tasks.storage.drafts import claim_run
 from tasks.storage.jobs import get_job, job_events, jobs, loss_curve, update_job
 from tasks.storage.objects import write_lines
 from tasks.storage.settings import Settings
 from tasks.storage.store import SCHEMA, Store, open_store
-from tasks.storage.tables import Dataset, Draft, Evaluation, Job, Live, Promotion, Version
+from tasks.storage.tables import Conversation, Draft, Live, Loss, Promotion
 from tasks.training.base import JobEvent, JobState, LossPoint
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(Settings(home=tmp_path))
-
-
-@pytest.fixture
-def job(store: Store) -> str:
-    store.add_new(
-        Dataset(id="d", persona="jamie", design="x", cast="{}", train_file="", held_out_file="", counts="{}")
-    )
-    store.add_new(
-        Job(
-            id="job-1",
-            persona="jamie",
-            backend="local",
-            base_model="local/m",
-            dataset_id="d",
-            hyperparameters="{}",
-            status="queued",
-        )
-    )
-    return "job-1"
 
 
 def test_the_schema_is_the_newest_migration(store: Store) -> None:
@@ -54,14 +32,50 @@ def test_the_schema_is_the_newest_migration(store: Store) -> None:
         assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
 
 
-def test_two_processes_can_open_a_new_home_at_once(tmp_path: Path) -> None:
-    code = "from tasks.storage.store import open_store; open_store(); print('open')"
-    environment = {**os.environ, "UNDERSTUDY_HOME": str(tmp_path)}
-    both = [
-        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+def test_a_row_is_inserted_once_and_a_batch_says_which_were_new(store: Store) -> None:
+    rows = [conversation(name) for name in "abca"]
+    assert store.add_new(conversation("b"))
+    assert store.add_rows(rows) == [True, False, True, False]
+    assert store.add_rows(rows) == [False] * 4
+    assert store.add_new(conversation("d")) is True
+    assert store.add_new(conversation("d")) is False
+
+
+def conversation(name: str) -> Conversation:
+    return Conversation(id=name, persona="jamie", category="c", source="s", messages="[]")
+
+
+def test_a_batch_is_inserted_whole_or_not_at_all(store: Store, job: str) -> None:
+    with pytest.raises(StorageError, match="losses was refused"):
+        store.add_rows([Loss(job_id=at, split="train", step=1, loss=2.0) for at in (job, "nobody")])
+    assert loss_curve(store, job) == []
+
+
+def test_a_session_that_reads_sees_one_state_and_changes_nothing(store: Store) -> None:
+    count = select(func.count()).select_from(Conversation)
+    with store.session() as session:
+        assert session.exec(count).one() == 0
+        store.add_new(conversation("a"))
+        assert session.exec(count).one() == 0
+    with pytest.raises(StorageError, match=r"read.?only"), store.session() as session:
+        session.add(conversation("b"))
+    with store.session() as session:
+        assert session.exec(count).one() == 1
+
+
+def test_every_query_waits_out_a_database_that_went_away() -> None:
+    nouns = [calls, drafts, examples, jobs_module, registry]
+    queries = [
+        found
+        for noun in nouns
+        for name, found in vars(noun).items()
+        if inspect.isfunction(found)
+        and found.__module__ == noun.__name__
+        and not name.startswith("_")
+        and next(iter(inspect.signature(found).parameters), "") == "store"
     ]
-    assert [process.communicate()[0].strip() for process in both] == ["open", "open"]
+    assert len(queries) > 20
+    assert [query.__qualname__ for query in queries if not hasattr(query, "__wrapped__")] == []
 
 
 def test_a_run_keeps_its_parameters(store: Store) -> None:
@@ -117,30 +131,16 @@ def test_unknown_names_are_not_found(store: Store) -> None:
 
 
 @pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive"])
-def test_a_decision_stands_and_only_a_pass_goes_live(store: Store, job: str, verdict: str) -> None:
-    store.add_new(Evaluation(id="e", persona="jamie", job_id=job, spec="{}", report="{}"))
-    store.add_new(
-        Version(
-            name="jamie-0.1.0",
-            persona="jamie",
-            number="0.1.0",
-            change="first",
-            job_id=job,
-            evaluation_id="e",
-            base_model="local/m",
-            dataset_id="d",
-            design="x",
-        )
-    )
-    asked = {"evaluation_id": "e", "persona": "jamie", "version": "jamie-0.1.0", "decision": "{}"}
+def test_a_decision_stands_and_only_a_pass_goes_live(store: Store, version: str, verdict: str) -> None:
+    asked = {"evaluation_id": "e", "persona": "jamie", "version": version, "decision": "{}"}
     state = "promoted" if verdict == "pass" else "refused"
     assert registry.decide(store, Promotion(verdict=verdict, state=state, **asked)).verdict == verdict
     assert registry.decide(store, Promotion(verdict="pass", state="promoted", **asked)).verdict == verdict
-    assert registry.live_versions(store) == ({"jamie": "jamie-0.1.0"} if verdict == "pass" else {})
+    assert registry.live_versions(store) == ({"jamie": version} if verdict == "pass" else {})
 
 
 def test_a_live_row_must_name_a_version(store: Store) -> None:
-    with pytest.raises(StorageError, match="FOREIGN KEY"):
+    with pytest.raises(StorageError, match=r"(?i)foreign key"):
         store.add_new(Live(persona="jamie", version="nobody"))
 
 

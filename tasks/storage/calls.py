@@ -9,7 +9,7 @@ from sqlmodel import func, select
 
 from agents.ledger import Call as FinishedCall
 from agents.schemas import Frozen
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Call
 
 
@@ -53,6 +53,7 @@ class DatabaseLedger:
         )
 
 
+@patient
 def call_totals(store: Store) -> CallTotals:
     """Add up all calls of the ledger."""
     with store.session() as session:

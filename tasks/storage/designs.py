@@ -8,10 +8,11 @@ from __future__ import annotations
 from sqlmodel import select
 
 from agents.schemas import Persona
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Design, now
 
 
+@patient
 def keep_design(store: Store, persona: Persona) -> None:
     """Keep a persona under its name, in place of what that name meant before."""
     definition = persona.model_dump_json()
@@ -23,6 +24,7 @@ def keep_design(store: Store, persona: Persona) -> None:
         session.merge(Design(name=persona.name, definition=definition, updated_at=now()))
 
 
+@patient
 def find_design(store: Store, name: str) -> Persona | None:
     """Return the persona that was kept under a name, or None."""
     with store.session() as session:
@@ -30,6 +32,7 @@ def find_design(store: Store, name: str) -> Persona | None:
     return None if row is None else Persona.model_validate_json(row.definition)
 
 
+@patient
 def designs(store: Store) -> dict[str, Persona]:
     """Return every kept persona by name."""
     with store.session() as session:

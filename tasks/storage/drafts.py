@@ -13,13 +13,14 @@ from sqlmodel import col, delete, select
 
 from agents.errors import Conflict
 from agents.schemas import Slug
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Draft, Run
 
 Stage = Literal["idea", "document", "response"]
 DraftStatus = Literal["accepted", "dropped", "failed"]
 
 
+@patient
 def claim_run(store: Store, name: Slug, persona: str, spec: str) -> Run:
     """Return the run of that name, made now if it is new or came to nothing; failures are forgotten.
 
@@ -41,6 +42,7 @@ def claim_run(store: Store, name: Slug, persona: str, spec: str) -> Run:
     return run
 
 
+@patient
 def drafts(store: Store, run: str, stage: Stage) -> dict[int, Draft]:
     """Return the settled drafts of a stage by position, in order."""
     with store.session() as session:
@@ -50,6 +52,7 @@ def drafts(store: Store, run: str, stage: Stage) -> dict[int, Draft]:
         return {row.position: row for row in rows}
 
 
+@patient
 def missing(store: Store, run: str, stage: Stage, positions: Sequence[int]) -> list[int]:
     """Return which of the positions have no settled draft of the stage yet."""
     with store.session() as session:

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from agents.errors import NotFound
 from agents.schemas import Messages
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Dataset, Example
 
 _MESSAGES: TypeAdapter[Messages] = TypeAdapter(Messages)
@@ -28,15 +28,17 @@ def load_messages(text: str) -> Messages:
     return _MESSAGES.validate_json(text)
 
 
+@patient
 def examples(store: Store, persona: str, *, up_to_round: int | None = None) -> Iterator[Example]:
-    """Yield a persona's examples, or those that its rounds took up to the given one, in a stable order."""
+    """Return a persona's examples, or those that its rounds took up to the given one, in a stable order."""
     query = select(Example).where(Example.persona == persona).order_by(col(Example.id))
     if up_to_round is not None:
         query = query.where(col(Example.round) <= up_to_round)
     with store.session() as session:
-        yield from session.exec(query).all()
+        return iter(session.exec(query).all())
 
 
+@patient
 def get_dataset(store: Store, dataset_id: str) -> Dataset:
     """Return a dataset; raise NotFound when there is none of that id."""
     with store.session() as session:

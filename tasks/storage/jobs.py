@@ -8,11 +8,12 @@ from __future__ import annotations
 from sqlmodel import Session, col, func, select
 
 from agents.errors import NotFound
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Job, JobEvent, Loss, now
 from tasks.training.base import TERMINAL, JobState, JobStatus
 
 
+@patient
 def get_job(store: Store, job_id: str) -> Job:
     """Return a job; raise NotFound when there is none of that id."""
     with store.session() as session:
@@ -22,6 +23,7 @@ def get_job(store: Store, job_id: str) -> Job:
     return job
 
 
+@patient
 def jobs(store: Store, *, persona: str | None = None, open_only: bool = False) -> list[Job]:
     """Return jobs, newest first."""
     query = select(Job).order_by(col(Job.created_at).desc())
@@ -33,6 +35,7 @@ def jobs(store: Store, *, persona: str | None = None, open_only: bool = False) -
         return list(session.exec(query))
 
 
+@patient
 def mark_submitted(store: Store, job_id: str, backend_id: str) -> None:
     """Record under which id the backend runs a job."""
     with store.session(write=True) as session:
@@ -44,6 +47,7 @@ def mark_submitted(store: Store, job_id: str, backend_id: str) -> None:
         session.add(job)
 
 
+@patient
 def update_job(store: Store, job_id: str, state: JobState) -> tuple[JobStatus, bool]:
     """Bring a job's row, losses and events up to a polled state.
 
@@ -66,6 +70,7 @@ def update_job(store: Store, job_id: str, state: JobState) -> tuple[JobStatus, b
     return before, before != state.status
 
 
+@patient
 def claim_restart(store: Store, job: Job, *, at_most: int) -> bool:
     """Count one more continuation of an interrupted job; of several that ask at once one is told True."""
     with store.session(write=True) as session:
@@ -78,6 +83,7 @@ def claim_restart(store: Store, job: Job, *, at_most: int) -> bool:
     return True
 
 
+@patient
 def mark_stuck(store: Store, job_id: str, reason: str) -> bool:
     """Note why a job is held to be stuck; tell whether it was not noted before."""
     with store.session(write=True) as session:
@@ -106,6 +112,7 @@ def _append(session: Session, job_id: str, state: JobState) -> None:
     )
 
 
+@patient
 def loss_curve(store: Store, job_id: str) -> list[Loss]:
     """Return a job's losses by step."""
     with store.session() as session:
@@ -114,6 +121,7 @@ def loss_curve(store: Store, job_id: str) -> list[Loss]:
         )
 
 
+@patient
 def job_events(store: Store, job_id: str) -> list[JobEvent]:
     """Return what happened to a job, in order."""
     with store.session() as session:

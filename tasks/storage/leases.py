@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from uuid import uuid4
 
 from agents.errors import StorageError
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Lease
 
 LEASE_SECONDS = 30.0
@@ -52,6 +52,7 @@ def lease_when_free(store: Store, name: str) -> Iterator[None]:
         yield
 
 
+@patient
 def _take(store: Store, name: str, holder: str) -> bool:
     with store.session(write=True) as session:
         lease = session.get(Lease, name)
@@ -61,6 +62,7 @@ def _take(store: Store, name: str, holder: str) -> bool:
     return True
 
 
+@patient
 def _give_back(store: Store, name: str, holder: str) -> None:
     with store.session(write=True) as session:
         lease = session.get(Lease, name)

@@ -11,16 +11,18 @@ from sqlmodel import Session, col, func, select
 
 from agents.errors import Conflict, NotFound
 from tasks.evaluation.report import EvaluationReport
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Appearance, Evaluation, Job, Live, Match, Promotion, Version, now
 
 
+@patient
 def get_evaluation(store: Store, evaluation_id: str) -> Evaluation | None:
     """Return an evaluation, or None when it has not been finished."""
     with store.session() as session:
         return session.get(Evaluation, evaluation_id)
 
 
+@patient
 def latest_evaluation(store: Store, persona: str) -> Evaluation:
     """Return the newest evaluation of a persona; raise NotFound when there is none."""
     with store.session() as session:
@@ -37,6 +39,7 @@ def latest_evaluation(store: Store, persona: str) -> Evaluation:
     return row
 
 
+@patient
 def add_evaluation(store: Store, evaluation: Evaluation, found: Sequence[Match]) -> None:
     """Keep an evaluation and its matches in one transaction; one that is there stays as it was."""
     with store.session(write=True) as session:
@@ -45,6 +48,7 @@ def add_evaluation(store: Store, evaluation: Evaluation, found: Sequence[Match])
             session.add_all(found)
 
 
+@patient
 def matches(store: Store, evaluation_id: str) -> list[Match]:
     """Return the matches of an evaluation in the order of its prompts."""
     with store.session() as session:
@@ -55,6 +59,7 @@ def matches(store: Store, evaluation_id: str) -> list[Match]:
         )
 
 
+@patient
 def versions(store: Store, persona: str | None = None) -> list[Version]:
     """Return versions, oldest first."""
     query = select(Version).order_by(col(Version.created_at), col(Version.name))
@@ -64,6 +69,7 @@ def versions(store: Store, persona: str | None = None) -> list[Version]:
         return list(session.exec(query))
 
 
+@patient
 def get_version(store: Store, name: str) -> Version:
     """Return a version by name (`jamie-0.1.0`); raise NotFound with the names there are."""
     with store.session() as session:
@@ -74,12 +80,14 @@ def get_version(store: Store, name: str) -> Version:
     return row
 
 
+@patient
 def version_of_job(store: Store, job_id: str) -> Version | None:
     """Return the version that a job became, or None."""
     with store.session() as session:
         return session.exec(select(Version).where(Version.job_id == job_id)).first()
 
 
+@patient
 def version_of_address(store: Store, address: str) -> str | None:
     """Return the name of the version that answers at `base@job`, or None for a base model."""
     _, _, job_id = address.partition("@")
@@ -87,12 +95,14 @@ def version_of_address(store: Store, address: str) -> str | None:
     return version.name if version else None
 
 
+@patient
 def live_versions(store: Store) -> dict[str, str]:
     """Return the name of the live version by persona."""
     with store.session() as session:
         return {row.persona: row.version for row in session.exec(select(Live))}
 
 
+@patient
 def baseline_of(store: Store, job: Job) -> str:
     """Return the address that a job's model is held against: what is live, or its base while nothing is.
 
@@ -107,6 +117,7 @@ def baseline_of(store: Store, job: Job) -> str:
     return f"{job.base_model}@{get_version(store, live).job_id}" if live else job.base_model
 
 
+@patient
 def standing_evaluation(store: Store, job: Job) -> Evaluation | None:
     """Return the newest evaluation of a job that was decided on, or holds it against what is live now."""
     query = select(Evaluation).where(Evaluation.job_id == job.id).order_by(col(Evaluation.created_at).desc())
@@ -120,12 +131,14 @@ def standing_evaluation(store: Store, job: Job) -> Evaluation | None:
     return None
 
 
+@patient
 def get_promotion(store: Store, evaluation_id: str) -> Promotion | None:
     """Return the decision on an evaluation, or None."""
     with store.session() as session:
         return session.get(Promotion, evaluation_id)
 
 
+@patient
 def decide(store: Store, promotion: Promotion) -> Promotion:
     """Record a decision once and, if it promotes, put the version on stage, in one transaction.
 
@@ -144,30 +157,34 @@ def decide(store: Store, promotion: Promotion) -> Promotion:
     return promotion
 
 
+@patient
 def answer(store: Store, version: str, *, approve: bool, by: str, note: str | None) -> Promotion:
     """Record a person's answer to a decision that waits for one, and put an approved version on stage.
 
-    Raises NotFound when none waits, Conflict when what it was judged against is no longer on stage.
+    The same answer by the same person is found, not given again. Raises NotFound when none waits, Conflict
+    when what it was judged against is no longer on stage.
     """
+    state = "promoted" if approve else "rejected"
     with store.session(write=True) as session:
-        row = session.exec(
-            select(Promotion).where(Promotion.version == version, Promotion.state == "waiting")
-        ).first()
-        if row is None:
-            states = session.exec(select(Promotion.state).where(Promotion.version == version)).all()
+        rows = session.exec(select(Promotion).where(Promotion.version == version)).all()
+        row = next((row for row in rows if row.state == "waiting"), rows[-1] if rows else None)
+        if row is None or (row.state != "waiting" and (row.state, row.decided_by) != (state, by)):
             raise NotFound(
-                f"{version} does not wait for approval" + (f": it is {states[-1]}." if states else "."),
+                f"{version} does not wait for approval" + (f": it is {row.state}." if row else "."),
                 "`understudy status` lists what waits.",
             )
+        if row.state != "waiting":
+            return row
         if approve:
             _check_baseline(session, row)
             _appear(session, row.persona, version, reason="approved", by=by, note=note)
-        row.state = "promoted" if approve else "rejected"
+        row.state = state
         row.decided_by, row.note, row.decided_at = by, note, now()
         session.add(row)
     return row
 
 
+@patient
 def put_on_stage(
     store: Store, persona: str, version: str | None, *, by: str | None = None, note: str | None = None
 ) -> str | None:
@@ -180,6 +197,7 @@ def put_on_stage(
     return before
 
 
+@patient
 def appearances(store: Store, persona: str) -> list[Appearance]:
     """Return who was on stage, oldest first."""
     with store.session() as session:
@@ -222,6 +240,7 @@ def _appear(
     )
 
 
+@patient
 def promotions(store: Store, persona: str) -> list[Promotion]:
     """Return the decisions on a persona's versions, oldest first."""
     with store.session() as session:

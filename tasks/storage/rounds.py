@@ -10,17 +10,19 @@ from datetime import UTC, datetime, timedelta
 from sqlmodel import Session, col, func, select, update
 
 from agents.schemas import Persona
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Example, Round, Version, now
 from tasks.training.rounds import LastRound, Reason, Standing, why_not
 
 
+@patient
 def standing(store: Store, persona: str) -> Standing:
     """Return what decides whether a persona's next round begins."""
     with store.session() as session:
         return _standing(session, persona)
 
 
+@patient
 def begin_round(store: Store, persona: Persona, reason: Reason) -> tuple[Round | None, str | None]:
     """Begin a round if one is due, taking up every example that is new; otherwise say why not.
 
@@ -54,6 +56,7 @@ def begin_round_refusal(store: Store, persona: Persona) -> str | None:
     return why_not(persona, standing(store, persona.name), "threshold")
 
 
+@patient
 def rounds(store: Store, persona: str | None = None, *, open_only: bool = False) -> list[Round]:
     """Return rounds, oldest first."""
     query = select(Round).order_by(col(Round.created_at), col(Round.number))
@@ -65,12 +68,14 @@ def rounds(store: Store, persona: str | None = None, *, open_only: bool = False)
         return list(session.exec(query))
 
 
+@patient
 def last_round(store: Store, persona: str) -> Round | None:
     """Return the newest round of a persona, or None."""
     with store.session() as session:
         return _last(session, persona)
 
 
+@patient
 def round_of_job(store: Store, job_id: str) -> Round | None:
     """Return the newest round that a job was submitted for, or None."""
     with store.session() as session:
@@ -79,6 +84,7 @@ def round_of_job(store: Store, job_id: str) -> Round | None:
         ).first()
 
 
+@patient
 def set_job(store: Store, persona: str, number: int, job_id: str) -> None:
     """Record which job a round became."""
     with store.session(write=True) as session:
@@ -88,6 +94,7 @@ def set_job(store: Store, persona: str, number: int, job_id: str) -> None:
             session.add(row)
 
 
+@patient
 def mark_told(store: Store, row: Round, step: str, *, again_after: float) -> bool:
     """Note that a round's next step is asked for; tell whether this call is the one to ask.
 
@@ -104,6 +111,7 @@ def mark_told(store: Store, row: Round, step: str, *, again_after: float) -> boo
     return True
 
 
+@patient
 def end_round(store: Store, row: Round, outcome: str) -> bool:
     """Close a round with what became of it; tell whether this call did."""
     with store.session(write=True) as session:
@@ -115,6 +123,7 @@ def end_round(store: Store, row: Round, outcome: str) -> bool:
     return True
 
 
+@patient
 def example_counts(store: Store) -> dict[str, tuple[int, int]]:
     """Return (all, new) examples by persona."""
     with store.session() as session:

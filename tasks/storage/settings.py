@@ -1,4 +1,4 @@
-"""Settings from the environment: where things are kept.
+"""Settings from the environment: where things are kept, and how much happens at once.
 
 Does not know what is kept there.
 """
@@ -12,15 +12,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agents.errors import StorageError
 
+POSTGRESQL = "postgresql+psycopg"
+
 
 class Settings(BaseSettings):
-    """Read `UNDERSTUDY_HOME`, `UNDERSTUDY_DATABASE_URL` and the others below; each has a default."""
+    """Read the variables that begin with `UNDERSTUDY_`; each has a default."""
 
     model_config = SettingsConfigDict(env_prefix="UNDERSTUDY_", frozen=True)
 
     home: Path = Path(".understudy")
-    database_url: str | None = Field(default=None, description="SQLAlchemy URL")
-
+    database_url: str | None = Field(default=None, repr=False, description="default: a file in the home")
+    database_wait: float = Field(default=30.0, ge=0.0, description="seconds to wait for a lost database")
     api_keys: SecretStr = Field(default=SecretStr(""), description="comma-separated keys of the service")
 
     notify_url: str | None = Field(default=None, description="webhook that notifications go to")
@@ -37,8 +39,10 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """Return the SQLAlchemy URL of the database."""
-        return self.database_url or f"sqlite:///{self.home.absolute() / 'understudy.db'}"
+        """Return the SQLAlchemy URL of the database; `postgresql://` means our driver for it."""
+        url = self.database_url or f"sqlite:///{self.home.absolute() / 'understudy.db'}"
+        scheme, separator, rest = url.partition("://")
+        return f"{POSTGRESQL}{separator}{rest}" if scheme in ("postgresql", "postgres") else url
 
     @property
     def objects(self) -> Path:

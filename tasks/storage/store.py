@@ -5,22 +5,26 @@ Does not know what is asked of it: the queries live beside it, one file a noun.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial, wraps
+from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from filelock import FileLock
-from sqlalchemy import Connection, Engine, event, inspect, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
-from sqlmodel import Session, SQLModel, create_engine
+from sqlalchemy import Connection, Engine, Table, inspect, select, text, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlmodel import Session, SQLModel
 
-from agents.errors import StorageError
+from agents.errors import ConnectionLost, StorageError
+from tasks.storage.engines import make_engine, patiently, place, reason, storage_error, with_access
 from tasks.storage.settings import Settings, make_home
 
 SCHEMA = "0001"
-Row = TypeVar("Row", bound=SQLModel)
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 class Store:
@@ -29,23 +33,25 @@ class Store:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings = settings
         self.engine = engine
+        self._reading = with_access(engine, "read")
+        self._adding = with_access(engine, "add")
+        self._writing = with_access(engine, "write")
 
     @contextmanager
     def session(self, *, write: bool = False) -> Iterator[Session]:
-        """Give a session that commits at the end; raise StorageError when the database fails.
+        """Give a session that commits at the end.
 
-        With `write` nobody else changes anything between its reads and its writes (SQLite would let them).
+        Without `write` it sees one state of the database and cannot change it; with `write` nobody else
+        changes anything between its reads and its writes. Raises ConnectionLost when the database went
+        away (whether a commit was kept is then unknown), StorageError when it refuses.
         """
-        engine = self.engine.execution_options(write=write)
+        engine = self._writing if write else self._reading
         try:
             with Session(engine, expire_on_commit=False) as session:
                 yield session
                 session.commit()
         except DBAPIError as error:
-            raise StorageError(
-                f"The database did not take the change: {error.orig}.",
-                f"Check space and permissions of {self.engine.url.render_as_string(hide_password=True)}.",
-            ) from error
+            raise storage_error(error, engine) from error
 
     def object_name(self, path: Path) -> str:
         """Return a file of the object store as rows name it, so that a home can be moved."""
@@ -55,27 +61,69 @@ class Store:
         """Return where a file of the object store lies now."""
         return self.settings.objects / name
 
-    def add_new(self, row: Row) -> bool:
+    def add_new(self, row: SQLModel) -> bool:
         """Insert a row unless one with its identity exists; return whether it was inserted.
 
         Raises StorageError when the row points to one that is not there, or the database fails.
         """
+        return self.add_rows([row])[0]
+
+    def add_rows(self, rows: Sequence[SQLModel]) -> list[bool]:
+        """Insert rows of one table, each as `add_new` does, in one transaction: all of them or none.
+
+        A database that went away is waited for. Returns for each row whether it was inserted.
+        """
+        tries = count()
+        return patiently(
+            lambda: self._insert(rows, again=next(tries) > 0), seconds=self.settings.database_wait
+        )
+
+    def _insert(self, rows: Sequence[SQLModel], *, again: bool) -> list[bool]:
+        """Insert the rows; `again` when an earlier try may have been committed without our hearing of it."""
+        table: Table = rows[0].__table__  # type: ignore[attr-defined]
+        on_server = self.engine.dialect.name == "postgresql"
+        insert = postgresql.insert(table) if on_server else sqlite.insert(table)
+        statement = insert.on_conflict_do_nothing().returning(*table.primary_key)
+        values = [row.model_dump() for row in rows]
         try:
-            with Session(self.engine, expire_on_commit=False) as session:
-                session.add(row)
-                session.commit()
+            with self._adding.begin() as connection:
+                added = {tuple(key) for key in connection.execute(statement, values)}
+                if again:
+                    added |= _there(connection, table, values)
         except IntegrityError as error:
-            if not any(word in str(error.orig).lower() for word in ("unique", "duplicate")):
-                raise StorageError(
-                    f"A row of {row.__tablename__} was refused: {error.orig}.", "Report it as a defect."
-                ) from error
-            return False
-        except DBAPIError as error:
             raise StorageError(
-                f"The database did not take a new row of {row.__tablename__}: {error.orig}.",
-                "Free space, then run the same command again: nothing was lost.",
+                f"A row of {table.name} was refused: {error.orig}.", "Report it as a defect."
             ) from error
-        return True
+        except DBAPIError as error:
+            raise storage_error(error, self.engine) from error
+        keys = [_identity(table, row) for row in values]
+        first = {key: at for at, key in reversed([*enumerate(keys)])}
+        return [key in added and first[key] == at for at, key in enumerate(keys)]
+
+
+def patient(query: Callable[Concatenate[Store, P], Result]) -> Callable[Concatenate[Store, P], Result]:
+    """Run a query again, from its start, when its database went away, for as long as the settings say.
+
+    For queries that find their own work done: whether a lost commit was kept is not known.
+    """
+
+    @wraps(query)
+    def run(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        return patiently(partial(query, store, *args, **kwargs), seconds=store.settings.database_wait)
+
+    return run
+
+
+def _identity(table: Table, row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    return tuple(row[column.name] for column in table.primary_key)
+
+
+def _there(connection: Connection, table: Table, values: Sequence[dict[str, Any]]) -> set[tuple[Any, ...]]:
+    """Return the identities of the rows that are in the table exactly as given: our own of a try before."""
+    keys = [_identity(table, row) for row in values]
+    found = connection.execute(select(table).where(tuple_(*table.primary_key).in_(keys))).mappings()
+    ours = {_identity(table, row): row for row in values}
+    return {key for row in found if dict(row) == ours[key := _identity(table, row)]}
 
 
 def open_store(settings: Settings | None = None) -> Store:
@@ -90,42 +138,30 @@ def open_store(settings: Settings | None = None) -> Store:
 @cache
 def _open(settings: Settings, _home: Path) -> Store:
     home = make_home(settings)
-    try:
-        engine = create_engine(settings.database)
-    except (ArgumentError, ImportError) as error:
-        raise StorageError(
-            f"UNDERSTUDY_DATABASE_URL cannot be used: {error}.",
-            "Write it as SQLAlchemy does, and install the driver that it names.",
-        ) from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    try:
-        # The lock also covers the first connection, which turns a new SQLite file to WAL.
-        with FileLock(home / ".migrate.lock"):
-            if _revision(engine) != SCHEMA:
-                _migrate(engine)
-    except DBAPIError as error:
-        raise StorageError(
-            f"The database {engine.url.render_as_string(hide_password=True)} cannot be opened: {error.orig}.",
-            "Check UNDERSTUDY_DATABASE_URL; a damaged SQLite file can be moved away.",
-        ) from error
+    engine = make_engine(settings.database)
+    # In a file the lock also covers the first connection, which turns a new database to WAL.
+    in_file = engine.dialect.name == "sqlite"
+    with FileLock(home / ".migrate.lock") if in_file else nullcontext():
+        try:
+            patiently(partial(_bring_up_to_date, engine), seconds=settings.database_wait)
+        except StorageError:
+            engine.dispose()
+            raise
     return Store(settings, engine)
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where `_begin_sqlite` says, not at a first write
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout=30000")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    write = connection.get_execution_options().get("write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _bring_up_to_date(engine: Engine) -> None:
+    try:
+        if _revision(engine) != SCHEMA:
+            _migrate(engine)
+    except DBAPIError as error:
+        failure = storage_error(error, engine)
+        if isinstance(failure, ConnectionLost):
+            raise failure from error
+        raise StorageError(
+            f"The database {place(engine.url)} cannot be opened: {reason(error, engine)}.",
+            "Check UNDERSTUDY_DATABASE_URL; a damaged SQLite file can be moved away.",
+        ) from error
 
 
 def _revision(engine: Engine) -> str | None:
@@ -137,14 +173,14 @@ def _revision(engine: Engine) -> str | None:
 
 
 def _migrate(engine: Engine) -> None:
-    """Bring the database to today's schema, one revision after the other."""
+    """Bring the database to today's schema in one transaction; of many processes one does it."""
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as connection:
+    with with_access(engine, "write").begin() as connection:
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
