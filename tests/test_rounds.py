@@ -23,7 +23,7 @@ from tasks.storage.rounds import (
     rounds,
     set_job,
 )
-from tasks.storage.store import Store, open_store
+from tasks.storage.store import Store
 from tasks.storage.tables import Dataset, Evaluation, Example, Job, Round, Version
 from tasks.training.rounds import LastRound, Reason, Standing, why_not
 
@@ -31,8 +31,8 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def store(home: Path) -> Store:
-    return open_store()
+def store(home_store: Store) -> Store:
+    return home_store
 
 
 def persona(**config: object) -> Persona:

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import openai
 import pytest
@@ -20,17 +19,16 @@ from tasks.storage import registry
 from tasks.storage.designs import keep_design
 from tasks.storage.jobs import get_job
 from tasks.storage.rounds import begin_round, last_round, set_job
-from tasks.storage.store import Store, open_store
+from tasks.storage.store import Store
 from tasks.storage.tables import Dataset, Evaluation, Example, Job
 
 BASE = "scripted/slow-1"
 
 
 @pytest.fixture
-def store(home: Path) -> Store:
-    store = open_store()
-    play(store)
-    return store
+def store(home_store: Store) -> Store:
+    play(home_store)
+    return home_store
 
 
 def play(store: Store, **quality: object) -> None:

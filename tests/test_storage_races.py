@@ -150,10 +150,12 @@ from tasks.storage.registry import decide
 from tasks.storage.tables import Promotion
 store = open_store()
 mine = Promotion(evaluation_id="e", persona="jamie", version="jamie-0.1.0", verdict="pass",
-                 decision='{"by": %d}' % os.getpid())
+                 state="promoted", decision='{"by": %d}' % os.getpid())
 """
     said = at_once(settings, before, "print(decide(store, mine).decision)")
     assert len(set(said)) == 1
-    late = Promotion(evaluation_id="e", persona="jamie", version=version, verdict="fail", decision="{}")
+    late = Promotion(
+        evaluation_id="e", persona="jamie", version=version, verdict="fail", decision="{}", state="refused"
+    )
     assert decide(store, late).decision == said[0]
     assert live_versions(store) == {"jamie": version}

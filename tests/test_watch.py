@@ -12,18 +12,17 @@ from scripted_training import say, submissions
 from tasks.finetune import training_job
 from tasks.storage.jobs import get_job, jobs, update_job
 from tasks.storage.leases import lease_if_free
-from tasks.storage.store import Store, open_store
+from tasks.storage.store import Store
 from tasks.storage.tables import Dataset, Job
 from tasks.training.base import JobState
 from tasks.watch import RESTARTS, poll_jobs, poll_once, stuck_reason
 
 
 @pytest.fixture
-def store(home: Path) -> Store:
-    store = open_store()
+def store(home_store: Store) -> Store:
     files = {"train_file": "train", "held_out_file": "held", "counts": "{}"}
-    store.add_new(Dataset(id="d", persona="jamie", design="x", cast="{}", **files))
-    return store
+    home_store.add_new(Dataset(id="d", persona="jamie", design="x", cast="{}", **files))
+    return home_store
 
 
 def submitted(store: Store, name: str = "job-1", **changes: object) -> Path:

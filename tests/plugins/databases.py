@@ -31,6 +31,19 @@ def store(settings: Settings) -> Iterator[Store]:
     found.engine.dispose()
 
 
+@pytest.fixture(params=DATABASES)
+def home_store(
+    request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    """Open a new database of each kind in turn, named by the environment, so that other processes find it."""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql").new_database()
+        monkeypatch.setenv("UNDERSTUDY_DATABASE_URL", url)
+    found = open_store()
+    yield found
+    found.engine.dispose()
+
+
 @pytest.fixture
 def job(store: Store) -> str:
     """Have a queued job on a dataset; return its id."""
@@ -49,6 +62,7 @@ def version(store: Store, job: str) -> str:
     fields = {
         "persona": "jamie",
         "number": "0.1.0",
+        "change": "first",
         "base_model": "local/m",
         "dataset_id": "d",
         "design": "x",
