@@ -174,3 +174,12 @@ def test_a_database_that_does_not_open_is_named_without_its_password(tmp_path: P
     broken.write_bytes(b"not a database" * 100)
     with pytest.raises(StorageError, match=r"understudy\.db"):
         open_store(Settings(home=tmp_path))
+
+
+def test_a_worker_needs_a_home_by_its_whole_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "run")
+    with pytest.raises(StorageError, match=r"home \.understudy is relative.*UNDERSTUDY_HOME"):
+        make_home(Settings())
+    assert make_home(Settings(home=tmp_path / "home")) == tmp_path / "home"
+    assert not (tmp_path / ".understudy").exists()

@@ -5,6 +5,7 @@ Does not know what is kept there.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -12,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agents.errors import StorageError
 
+ON_WORKER = "PREFECT__FLOW_RUN_ID"  # what Prefect's workers set for the flows that they run
 POSTGRESQL = "postgresql+psycopg"
 
 
@@ -57,6 +59,11 @@ class Settings(BaseSettings):
 
 def make_home(settings: Settings) -> Path:
     """Create the home folder if needed and return it; raise StorageError when it cannot be written."""
+    if ON_WORKER in os.environ and not settings.home.is_absolute():
+        raise StorageError(
+            f"The home {settings.home} is relative, but a worker runs flows in folders of their own.",
+            "Set UNDERSTUDY_HOME to its whole path where the worker is started, or use `make worker`.",
+        )
     home = settings.home.absolute()
     probe = home / ".writable"
     try:
