@@ -53,8 +53,7 @@ def export_run(spec: GenerateSpec) -> GenerateReport:
     rows: Drafts = {stage: drafts(store, spec.name, stage) for stage in STAGES}
     persona = load_persona(spec.persona)
     accepted = dict(_accepted(rows))
-    for position, messages in accepted.items():
-        store.add_new(_example(spec, position, messages))
+    store.add_rows([_example(spec, position, messages) for position, messages in accepted.items()])
     accepted = {at: with_system(persona, messages) for at, messages in accepted.items()}
     folder = store.settings.objects / "runs" / spec.name
     metadata = _metadata(spec, rows)

@@ -85,13 +85,13 @@ def test_the_key_is_stable_across_processes_and_releases() -> None:
     assert call_key("answer", "idea/1", "local/m", '{"a":1}') == "e5a6e9558caef780"
 
 
-def test_recording_a_call_twice_keeps_the_first(store) -> None:
+async def test_recording_a_call_twice_keeps_the_first(store) -> None:
     ledger = DatabaseLedger(store)
     call = Call(
         key="k", kind="answer", stage="s", model="m", request="{}", response="first",
         usage={"prompt_tokens": 1, "completion_tokens": 2}, seconds=0.1,
     )  # fmt: skip
-    ledger.record(call)
-    ledger.record(call.model_copy(update={"response": "second"}))
-    assert ledger.find("k") == "first"
-    assert ledger.find("other") is None
+    await ledger.record(call)
+    await ledger.record(call.model_copy(update={"response": "second"}))
+    assert await ledger.find("k") == "first"
+    assert await ledger.find("other") is None
