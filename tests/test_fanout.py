@@ -18,10 +18,13 @@ from tasks.policies import PartialFailure
 from tasks.storage.settings import Settings, read_settings
 
 COUNT = 60
-CLUSTERS = [
-    pytest.param(kind, marks=pytest.mark.skipif(not find_spec(package), reason=f"{package} is not installed"))
-    for kind, package in (("dask", "prefect_dask"), ("ray", "prefect_ray"))
-]
+PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
+MISSING = {
+    kind: pytest.mark.skipif(not find_spec(package), reason=f"{package} is not installed")
+    for kind, package in PACKAGES.items()
+}
+CLUSTERS = [pytest.param(kind, marks=mark) for kind, mark in MISSING.items()]
+CLUSTER_DONE = [pytest.param(kind, 4, marks=mark) for kind, mark in MISSING.items()]
 
 
 def understudy(folder: Path, *models: str, count: int = COUNT, **environment: str) -> dict:
@@ -44,20 +47,25 @@ def understudy(folder: Path, *models: str, count: int = COUNT, **environment: st
     return json.loads(result.stdout[result.stdout.index("{\n") :])
 
 
-def completed(server: PrefectProcess, name: str) -> int:
-    """Return how many shards of a stage the server has as completed."""
-    asked = {"name": {"like_": f"{name}["}, "state": {"type": {"any_": ["COMPLETED"]}}}
-    return server.count("/task_runs/count", {"task_runs": asked})
+def completed_shards(server: PrefectProcess) -> dict[str, int]:
+    """Return by stage how many shards the server has as completed."""
+    done = {"type": {"any_": ["COMPLETED"]}}
+    return {
+        stage: server.count(
+            "/task_runs/count", {"task_runs": {"name": {"like_": f"{stage}["}, "state": done}}
+        )
+        for stage in ("idea", "document", "response")
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.parametrize("kind", CLUSTERS)
-def test_a_cluster_writes_the_same_files(kind: str, tmp_path: Path) -> None:
+def test_a_cluster_writes_the_same_files(kind: str, server: PrefectProcess, tmp_path: Path) -> None:
     here = understudy(tmp_path / "here")
-    with prefect_process(tmp_path) as server:
-        there = understudy(tmp_path / kind, UNDERSTUDY_RUNNER=kind, **server.environment)
-        shards = {stage: completed(server, stage) for stage in ("idea", "document", "response")}
+    before = completed_shards(server)
+    there = understudy(tmp_path / kind, UNDERSTUDY_RUNNER=kind, **server.environment)
+    shards = {stage: count - before[stage] for stage, count in completed_shards(server).items()}
     assert shards == {"idea": 3, "document": 3, "response": 3}
     assert Path(there["examples"]).read_bytes() == Path(here["examples"]).read_bytes()
     assert there["accepted"] == COUNT
@@ -80,6 +88,67 @@ def test_a_cluster_falls_back_and_gives_up_as_this_process_does(
     assert (report["accepted"], report["failed"]) == (30, 0)
     assert postgresql.query(url, "SELECT count(*), count(DISTINCT key) FROM calls") == [(90, 90)]
     assert postgresql.query(url, "SELECT DISTINCT model FROM drafts") == [("scripted/write",)]
+
+
+STORY = """\
+import asyncio
+from prefect import flow, task
+from flows.fanout import fan_out, workers
+from flows.reports import tracked
+from tasks.policies import PartialFailure
+
+
+@task
+async def square(numbers, offset):
+    if 13 in numbers:
+        raise PartialFailure({13: "unlucky"}, total=len(numbers), model="m", final=True)
+    return [number * number + offset for number in numbers]
+
+
+@flow
+async def story():
+    given_up = []
+    async with workers(), tracked("squares", 4) as progress:
+        found = await fan_out(
+            square,
+            [[1, 2], [13], [3]],
+            lambda part: {"numbers": part, "offset": 1},
+            give_up=lambda failure: given_up.append(failure.failed),
+        )
+    return found, given_up, progress.done
+
+
+def main():
+    print(asyncio.run(story()))
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    with prefect_process(tmp_path_factory.mktemp("prefect")) as found:
+        yield found
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+@pytest.mark.parametrize(("kind", "done"), [("local", 1), *CLUSTER_DONE])
+def test_results_keep_their_order_and_failures_are_handed_over(
+    kind: str, done: int, server: PrefectProcess, tmp_path: Path
+) -> None:
+    """Here the tasks themselves say what is done, and this one says nothing; on a cluster the shards do."""
+    (tmp_path / "story.py").write_text(STORY)
+    settings = {"UNDERSTUDY_RUNNER": kind, "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+    result = subprocess.run(
+        [sys.executable, "-c", "from story import main; main()"],
+        env={**server.environment, "PYTHONPATH": str(tmp_path), **settings},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"([[2, 5], None, [10]], [{{13: 'unlucky'}}], {done})"
 
 
 def test_failures_survive_the_way_back_from_a_worker() -> None:

@@ -148,6 +148,7 @@ def measure(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
             **environment,
             "UNDERSTUDY_HOME": f"{folder}/home",
             "UNDERSTUDY_CONCURRENT_CALLS": str(cell.concurrency),
+            "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # as the command line has it
         }
         if options.database:
             environment["UNDERSTUDY_DATABASE_URL"] = options.database
