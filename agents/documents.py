@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from agents.chat import ChatRequest, Sampling
 from agents.prompts import render
-from agents.quality import near_duplicate, text_problems
+from agents.quality import text_problems
 from agents.schemas import chat
+from agents.twins import FindTwin
 
 VERSION = "document/1"
 MIN_WORDS = 100
@@ -57,9 +58,9 @@ def document_request(
     )
 
 
-def document_problems(text: str, earlier: Sequence[str]) -> tuple[str, ...]:
+def document_problems(text: str, find_twin: FindTwin) -> tuple[str, ...]:
     """Return why a document is refused."""
     problems = text_problems(text, min_words=MIN_WORDS)
-    if near_duplicate(text, earlier, threshold=SIMILARITY) is not None:
+    if find_twin(text) is not None:
         problems += ("it nearly repeats an earlier document",)
     return problems

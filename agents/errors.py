@@ -116,6 +116,9 @@ class AnswerRejected(ModelError):
         super().__init__(message, "; ".join(reasons))
         self.reasons = tuple(reasons)
 
+    def __reduce__(self) -> tuple[type[AnswerRejected], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.message, self.reasons)
+
 
 class TrainingFailed(UnderstudyError):
     """Report a training job that ended in error, with the reason it gave."""

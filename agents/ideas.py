@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from agents.chat import ChatRequest, Sampling
 from agents.prompts import render
-from agents.quality import near_duplicate, text_problems
+from agents.quality import text_problems
 from agents.scenarios import Scenario
 from agents.schemas import Persona, chat
+from agents.twins import FindTwin
 
 VERSION = "idea/1"
 MIN_WORDS = 15
@@ -39,10 +40,10 @@ def idea_request(
     )
 
 
-def idea_problems(text: str, earlier: Sequence[str]) -> tuple[str, ...]:
+def idea_problems(text: str, find_twin: FindTwin) -> tuple[str, ...]:
     """Return why an idea is refused: its quality, or an earlier idea that it nearly repeats."""
     problems = text_problems(text, min_words=MIN_WORDS)
-    twin = near_duplicate(text, earlier, threshold=SIMILARITY)
+    twin = find_twin(text)
     if twin is not None:
-        problems += (f"it nearly repeats an earlier idea: {earlier[twin][:80]!r}",)
+        problems += (f"it nearly repeats an earlier idea: {twin[:80]!r}",)
     return problems

@@ -5,7 +5,9 @@ Does not know where rows are kept: anything with `find` and `record` is a ledger
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from asyncio import sleep
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 from uuid import uuid4
@@ -14,6 +16,7 @@ from agents.chat import ChatAnswer, ChatDelta, ChatModel, ChatRequest, TextScore
 from agents.schemas import Frozen, Messages, fingerprint
 
 CallKind = Literal["answer", "score"]
+Slot = Callable[[], AbstractAsyncContextManager[object]]
 Result = TypeVar("Result", ChatAnswer, TextScore)
 
 
@@ -34,10 +37,10 @@ class Call(Frozen):
 class Ledger(Protocol):
     """Where finished calls are kept."""
 
-    def find(self, key: str) -> str | None:
+    async def find(self, key: str) -> str | None:
         """Return the recorded response of a call, or None."""
 
-    def record(self, call: Call) -> None:
+    async def record(self, call: Call) -> None:
         """Keep a finished call durably; return only when it would survive a kill."""
 
 
@@ -63,13 +66,15 @@ class LedgerModel:
     """A ChatModel that answers finished calls from the ledger and records new ones before use.
 
     With `replay=False` every call is made and recorded under a key of its own: live chat is accounted
-    for, and never answered from memory.
+    for, and never answered from memory. Who bounds the calls gives a `slot`, entered for each call; the
+    next one begins while this one is recorded.
     """
 
     model: ChatModel
     ledger: Ledger
     stage: str
     replay: bool = True
+    slot: Slot = nullcontext
     count: CallCount = field(default_factory=CallCount)
 
     @property
@@ -89,18 +94,20 @@ class LedgerModel:
     async def complete(self, request: ChatRequest) -> ChatAnswer:
         """Answer from the ledger if this call was finished before, otherwise from the model."""
         content = request.model_dump_json()
-        found = self._find("answer", content, ChatAnswer)
+        found = await self._find("answer", content, ChatAnswer)
         if found is not None:
             return found
-        answer = await self.model.complete(request)
-        self._record("answer", content, answer.model_dump_json(), answer.usage, answer.seconds)
+        async with self.slot():
+            answer = await self.model.complete(request)
+        await sleep(0)  # whoever waits for the slot begins
+        await self._record("answer", content, answer.model_dump_json(), answer.usage, answer.seconds)
         return answer
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
         """Stream from the model and record the whole answer before its last piece is passed on."""
         async for delta in self.model.stream(request):
             if delta.answer is not None:
-                self._record(
+                await self._record(
                     "answer",
                     request.model_dump_json(),
                     delta.answer.model_dump_json(),
@@ -112,26 +119,29 @@ class LedgerModel:
     async def score(self, messages: Messages) -> TextScore:
         """Score from the ledger if this call was finished before, otherwise with the model."""
         content = ChatRequest(messages=messages).model_dump_json(include={"messages"})
-        found = self._find("score", content, TextScore)
+        found = await self._find("score", content, TextScore)
         if found is not None:
             return found
-        score = await self.model.score(messages)
+        async with self.slot():
+            score = await self.model.score(messages)
         usage = Usage(prompt_tokens=len(score.log_probabilities), completion_tokens=0)
-        self._record("score", content, score.model_dump_json(), usage, score.seconds)
+        await self._record("score", content, score.model_dump_json(), usage, score.seconds)
         return score
 
-    def _find(self, kind: CallKind, content: str, result: type[Result]) -> Result | None:
+    async def _find(self, kind: CallKind, content: str, result: type[Result]) -> Result | None:
         if not self.replay:
             return None
-        response = self.ledger.find(call_key(kind, self.stage, self.address, content))
+        response = await self.ledger.find(call_key(kind, self.stage, self.address, content))
         if response is None:
             return None
         self.count.replayed += 1
         return result.model_validate_json(response)
 
-    def _record(self, kind: CallKind, content: str, response: str, usage: Usage, seconds: float) -> None:
+    async def _record(
+        self, kind: CallKind, content: str, response: str, usage: Usage, seconds: float
+    ) -> None:
         stage = self.stage if self.replay else f"{self.stage}/{uuid4().hex}"
-        self.ledger.record(
+        await self.ledger.record(
             Call(
                 key=call_key(kind, stage, self.address, content),
                 kind=kind,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -64,6 +64,7 @@ def phrases(language: Language) -> Phrases:
     return found
 
 
+@lru_cache(maxsize=64)  # several expressions look at one text
 def straight(text: str) -> str:
     """Return the text with straight apostrophes and single spaces, as the expressions expect it."""
     return " ".join(text.replace("’", "'").split())

@@ -34,9 +34,10 @@ LINKING = {"of", "the", "and", "or", "/", "&", "de", "du", "la"}
 NOT_PLACEHOLDERS = {"confidential", "draft", "redacted", "internal", "external", "urgent", "sic", "signed"}
 
 
-def words(text: str) -> list[str]:
+@lru_cache(maxsize=64)  # several checks look at one text
+def words(text: str) -> tuple[str, ...]:
     """Return the words of a text in lower case, without punctuation."""
-    return WORD.findall(text.replace("’", "'").lower())
+    return tuple(WORD.findall(text.replace("’", "'").lower()))
 
 
 def text_problems(text: str, *, min_words: int, system_prompt: str = "") -> tuple[str, ...]:
@@ -88,9 +89,9 @@ def leaked_prompt(text: str, system_prompt: str, *, run: int = LEAKED_WORDS) -> 
     said, told = words(text), words(system_prompt)
     run = min(run, len(told))
     if run >= LEAST_PROMPT_WORDS:
-        known = {tuple(told[at : at + run]) for at in range(len(told) - run + 1)}
+        known = {told[at : at + run] for at in range(len(told) - run + 1)}
         for at in range(len(said) - run + 1):
-            if tuple(said[at : at + run]) in known:
+            if said[at : at + run] in known:
                 shared = " ".join(said[at : at + run])
                 return f"it repeats its instructions ({shared!r}), so say it in other words"
     for language in map(phrases, LANGUAGES):
@@ -141,7 +142,7 @@ def overlap(text: str, other: str, *, size: int = SHINGLE) -> float:
     return both / either if either else 1.0
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def shingle_set(text: str, size: int) -> frozenset[int]:
     """Return the hashes of the distinct runs of `size` words; a shorter text is one run."""
     said = words(text)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from agents.chat import ChatRequest, Sampling
 from agents.prompts import render
-from agents.quality import near_duplicate, overlap, text_problems
+from agents.quality import overlap, text_problems
 from agents.rules import RuleContext, check_answer, open_rules
 from agents.schemas import Persona, chat
+from agents.twins import FindTwin
 
 VERSION = "response/1"
 MIN_WORDS = 50
@@ -50,7 +51,7 @@ def response_request(
     )
 
 
-def response_problems(persona: Persona, document: str, text: str, earlier: Sequence[str]) -> tuple[str, ...]:
+def response_problems(persona: Persona, document: str, text: str, find_twin: FindTwin) -> tuple[str, ...]:
     """Return why a response is refused: its quality, the persona's rules, or an earlier twin."""
     problems = text_problems(text, min_words=MIN_WORDS, system_prompt=persona.system_prompt)
     context = RuleContext(system_prompt=persona.system_prompt, question=document)
@@ -58,6 +59,6 @@ def response_problems(persona: Persona, document: str, text: str, earlier: Seque
     problems += tuple(violation.message for violation in violations)
     if overlap(text, document) >= COPIED:
         problems += ("it copies the document, so answer it instead",)
-    if near_duplicate(text, earlier, threshold=SIMILARITY) is not None:
+    if find_twin(text) is not None:
         problems += ("it nearly repeats an earlier response",)
     return problems

@@ -99,7 +99,8 @@ def prefect_server(settings: Settings) -> Iterator[None]:
     try:
         if server.server_process is not None:
             _write_record(record, server.server_process.pid)
-        yield
+        with _told_to_workers(server.api_url, settings):
+            yield
     finally:
         server.stop()
         record.unlink(missing_ok=True)
@@ -113,6 +114,18 @@ def telling() -> Iterator[None]:
         from prefect.events.worker import EventsWorker
 
         EventsWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
+
+
+@contextmanager
+def _told_to_workers(api_url: str, settings: Settings) -> Iterator[None]:
+    """Have the workers of a cluster use our server: without an address each would start one of its own."""
+    if settings.fan_out[0] == "local":
+        yield
+        return
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: api_url}):
+        yield
 
 
 def check_answers(url: str) -> None:

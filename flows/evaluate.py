@@ -10,6 +10,7 @@ import asyncio
 from prefect import flow
 
 from agents.chat import ChatAnswer, Sampling
+from flows.fanout import fan_out, workers
 from flows.reports import markdown, tracked
 from flows.texts import evaluation_text
 from tasks.evaluation.figures import Performance
@@ -46,7 +47,7 @@ async def evaluate(spec: EvaluateSpec) -> tuple[Contest, EvaluationReport]:
 async def rate(contest: Contest, spec: EvaluateSpec) -> EvaluationReport:
     """Have both sides answer every prompt, and a judge compare."""
     prompts = contest_prompts(contest)
-    async with tracked(f"{contest.persona} held-out answers", 4 * len(prompts)):
+    async with workers(), tracked(f"{contest.persona} held-out answers", 4 * len(prompts)):
         candidate = await perform(contest.candidate, prompts, contest.sampling)
         baseline = await perform(contest.baseline, prompts, contest.sampling)
     return await judge_contest(contest, spec, candidate, baseline)
@@ -56,8 +57,12 @@ async def perform(address: str, prompts: list[HeldOut], sampling: Sampling) -> P
     """Have one model answer every prompt and score every real answer."""
     parts = list(shards(prompts))
     answers, scores = await asyncio.gather(
-        asyncio.gather(*(answer_shard(address, part, sampling) for part in parts)),
-        asyncio.gather(*(score_shard(address, part) for part in parts)),
+        fan_out(
+            answer_shard,
+            parts,
+            lambda part: {"address": address, "prompts": part, "sampling": sampling},
+        ),
+        fan_out(score_shard, parts, lambda part: {"address": address, "prompts": part}),
     )
     flat: list[ChatAnswer] = [answer for part in answers for answer in part]
     return Performance(

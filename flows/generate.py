@@ -6,13 +6,15 @@ Does not know how a model is asked. A run that was killed continues where it sto
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from prefect import flow
 
+from flows.fanout import fan_out, workers
 from flows.reports import table, tracked
 from tasks.export import GenerateReport, export_run
 from tasks.generate import STAGES, eligible, give_up, stage_chain, start_run, unsettled, write_shard
-from tasks.policies import PartialFailure, shards
+from tasks.policies import shards
 from tasks.specs import GenerateSpec
 from tasks.storage.drafts import Stage
 
@@ -21,8 +23,9 @@ from tasks.storage.drafts import Stage
 async def generate(spec: GenerateSpec) -> GenerateReport:
     """Write the examples of a run, stage by stage, and export them."""
     start_run(spec)
-    for stage in STAGES:
-        await write_stage(spec, stage)
+    async with workers():
+        for stage in STAGES:
+            await write_stage(spec, stage)
     report = await asyncio.to_thread(export_run, spec)
     await table(
         f"run-{spec.name}",
@@ -38,15 +41,12 @@ COUNTS = ("requested", "accepted", "dropped", "failed", "refused", "completion_t
 async def write_stage(spec: GenerateSpec, stage: Stage) -> None:
     """Settle every position of a stage; what no model answered is recorded as failed, and the run goes on."""
     positions = eligible(spec, stage)
-    todo = unsettled(spec, stage)
+    todo = unsettled(spec, stage, positions)
     async with tracked(f"{spec.name} {stage}s", len(positions)) as progress:
         progress.reach(len(positions) - len(todo))
-        await asyncio.gather(*(_write(spec, stage, list(part)) for part in shards(todo)))
-
-
-async def _write(spec: GenerateSpec, stage: Stage, positions: list[int]) -> None:
-    write = write_shard.with_options(**stage_chain(spec, stage).options())
-    try:
-        await write(spec, stage, positions)
-    except PartialFailure as failure:
-        give_up(spec, stage, failure)
+        await fan_out(
+            write_shard.with_options(**stage_chain(spec, stage).options()),
+            shards(todo),
+            lambda part: {"spec": spec, "stage": stage, "positions": part},
+            give_up=partial(give_up, spec, stage),
+        )

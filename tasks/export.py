@@ -54,10 +54,10 @@ def export_run(spec: GenerateSpec) -> GenerateReport:
     rows: Drafts = {stage: drafts(store, spec.name, stage) for stage in STAGES}
     persona = find_persona(store, spec.persona)
     accepted = dict(_accepted(rows))
-    rows_added = [
-        store.add_new(_example(spec, persona.name, at, messages)) for at, messages in accepted.items()
-    ]
-    examples_arrived(store, persona.name, sum(rows_added))
+    added = store.add_rows(
+        [_example(spec, persona.name, position, messages) for position, messages in accepted.items()]
+    )
+    examples_arrived(store, persona.name, sum(added))
     accepted = {at: with_system(persona, messages) for at, messages in accepted.items()}
     folder = store.settings.objects / "runs" / spec.name
     metadata = _metadata(spec, rows)

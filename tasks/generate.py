@@ -18,23 +18,25 @@ from agents import documents, ideas, responses
 from agents.chat import ChatRequest
 from agents.errors import AdapterInvalid, ContextExceeded, ModelError, ModelUnavailable
 from agents.ledger import LedgerModel
-from agents.personas import load_persona
 from agents.quality import whole_sentences
 from agents.scenarios import load_scenarios
 from agents.schemas import Persona, fingerprint
+from agents.twins import FindTwin
+from tasks.cast import find_persona
+from tasks.earlier import Earlier, earlier_texts
 from tasks.models import open_recorded
-from tasks.policies import FallbackChain, PartialFailure, attempt, bounded
+from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot
 from tasks.progress import advance
 from tasks.specs import GenerateSpec
-from tasks.storage.drafts import Stage, claim_run, drafts, missing
+from tasks.storage.drafts import Stage, accepted_positions, accepted_texts, claim_run, missing
 from tasks.storage.store import Store, open_store
-from tasks.storage.tables import Draft
+from tasks.storage.tables import Draft, now
 
 STAGES: tuple[Stage, ...] = ("idea", "document", "response")
 VERSIONS = {"idea": ideas.VERSION, "document": documents.VERSION, "response": responses.VERSION}
 ASKS = 3
 Ask = Callable[..., ChatRequest]
-Problems = Callable[[str, Sequence[str]], tuple[str, ...]]
+Problems = Callable[[str, FindTwin], tuple[str, ...]]
 
 
 def stage_chain(spec: GenerateSpec, stage: Stage) -> FallbackChain:
@@ -44,22 +46,26 @@ def stage_chain(spec: GenerateSpec, stage: Stage) -> FallbackChain:
 
 def start_run(spec: GenerateSpec) -> None:
     """Claim the run's name for this spec and persona; raise Conflict when it was asked for differently."""
-    persona = load_persona(spec.persona)
+    store = open_store()
+    persona = find_persona(store, spec.persona)
     asked = spec.model_dump(mode="json") | {"persona": persona.name, "design": persona.design}
-    claim_run(open_store(), spec.name, persona.name, json.dumps(asked))
+    claim_run(store, spec.name, persona.name, json.dumps(asked))
 
 
 def eligible(spec: GenerateSpec, stage: Stage) -> list[int]:
     """Return the positions whose stage before was accepted, in order."""
     if stage == "idea":
         return list(range(spec.count))
-    before = drafts(open_store(), spec.name, STAGES[STAGES.index(stage) - 1])
-    return [position for position, draft in before.items() if draft.status == "accepted"]
+    return accepted_positions(open_store(), spec.name, _before(stage))
 
 
-def unsettled(spec: GenerateSpec, stage: Stage) -> list[int]:
-    """Return the positions of a stage that still need a draft."""
-    return missing(open_store(), spec.name, stage, eligible(spec, stage))
+def unsettled(spec: GenerateSpec, stage: Stage, positions: Sequence[int]) -> list[int]:
+    """Return which positions of a stage still need a draft."""
+    return missing(open_store(), spec.name, stage, positions)
+
+
+def _before(stage: Stage) -> Stage:
+    return STAGES[STAGES.index(stage) - 1]
 
 
 def _shard_name() -> str:
@@ -77,15 +83,18 @@ async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) ->
     store = open_store()
     run_count, unavailable = attempt()
     address = stage_chain(spec, stage).model(run_count, unavailable)
-    todo = missing(store, spec.name, stage, positions)
+    todo = positions
+    if run_count > 1:
+        todo = await asyncio.to_thread(missing, store, spec.name, stage, positions)
     try:
-        model = open_recorded(store, address, stage=VERSIONS[stage])
+        model = open_recorded(store, address, stage=VERSIONS[stage], slot=call_slot)
     except (ModelUnavailable, AdapterInvalid) as error:
         failed = dict.fromkeys(todo, str(error))
         raise PartialFailure(failed, total=len(positions), model=address, final=True) from error
-    asks = _asks(store, spec, stage, todo)
+    asks = await _asks(store, spec, stage, todo)
+    earlier = earlier_texts(store, spec.name, stage)
     outcomes = await asyncio.gather(
-        *(_settle(store, spec, stage, model, position, *asks[position]) for position in todo),
+        *(_settle(earlier, spec, model, position, *asks[position]) for position in todo),
         return_exceptions=True,
     )
     failures = {at: str(error) for at, error in zip(todo, outcomes, strict=True) if error is not None}
@@ -98,87 +107,66 @@ async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) ->
 
 def give_up(spec: GenerateSpec, stage: Stage, failure: PartialFailure) -> None:
     """Record the positions that no model of the chain answered as failed, with the reason."""
-    for position, reason in failure.failed.items():
-        _keep(open_store(), spec, stage, position, status="failed", model=failure.model, reasons=[reason])
-        advance()
+    open_store().add_rows(
+        [
+            Draft(**_draft(spec, stage, position, status="failed", model=failure.model, reasons=[reason]))
+            for position, reason in failure.failed.items()
+        ]
+    )
 
 
 async def _settle(
-    store: Store,
-    spec: GenerateSpec,
-    stage: Stage,
-    model: LedgerModel,
-    position: int,
-    ask: Ask,
-    problems: Problems,
+    earlier: Earlier, spec: GenerateSpec, model: LedgerModel, position: int, ask: Ask, problems: Problems
 ) -> None:
     """Ask for one draft, again with the reasons while it is refused, and keep the outcome."""
+    stage = earlier.stage
+    find_twin = partial(earlier.twins.nearest, besides=position)
     refused: list[str] = []
     reasons: tuple[str, ...] = ()
     totals = {"prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0}
     text = ""
     for number in range(ASKS):
-        answer = await bounded(
-            model.complete(ask(seed=_seed(spec, stage, position, number), reasons=reasons))
-        )
+        answer = await model.complete(ask(seed=_seed(spec, stage, position, number), reasons=reasons))
         totals["prompt_tokens"] += answer.usage.prompt_tokens
         totals["completion_tokens"] += answer.usage.completion_tokens
         totals["seconds"] += answer.seconds
         text = whole_sentences(answer.text) if answer.finish_reason == "length" else answer.text.strip()
-        reasons = problems(text, _earlier(store, spec, stage, position))
+        text = text.replace("\0", "")  # PostgreSQL keeps every character but this one
+        await earlier.catch_up()
+        reasons = problems(text, find_twin)
         if not reasons:
+            earlier.twins.add(position, text)
             break
         refused += [f"ask {number + 1}: {reason}" for reason in reasons]
-    _keep(
-        store,
-        spec,
-        stage,
-        position,
-        status="dropped" if reasons else "accepted",
-        text=text,
-        model=model.address,
-        attempts=number + 1,
-        reasons=refused,
-        **totals,
-    )
+    outcome = {"status": "dropped" if reasons else "accepted", "text": text, "model": model.address}
+    draft = _draft(spec, stage, position, attempts=number + 1, reasons=refused, **outcome, **totals)
+    await earlier.store.add_soon(Draft, draft)
     advance()
 
 
-def _keep(
-    store: Store, spec: GenerateSpec, stage: Stage, position: int, *, reasons: list[str], **fields: Any
-) -> None:
+def _draft(
+    spec: GenerateSpec, stage: Stage, position: int, *, reasons: list[str], **fields: Any
+) -> dict[str, Any]:
+    """Return a row of `drafts`."""
     row = {"text": "", "attempts": 0, "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0, "cost": 0.0}
-    store.add_new(
-        Draft(
-            run=spec.name,
-            stage=stage,
-            position=position,
-            reasons=json.dumps(reasons, ensure_ascii=False),
-            **{**row, **fields},
-        )
-    )
+    identity = {"run": spec.name, "stage": stage, "position": position, "created_at": now()}
+    return {**identity, **row, "reasons": json.dumps(reasons, ensure_ascii=False), **fields}
 
 
 def _seed(spec: GenerateSpec, stage: Stage, position: int, number: int) -> int:
     return int(fingerprint(str(spec.seed), stage, str(position), str(number)), 16) % 2**31
 
 
-def _earlier(store: Store, spec: GenerateSpec, stage: Stage, position: int) -> list[str]:
-    settled = drafts(store, spec.name, stage)
-    return [row.text for at, row in settled.items() if row.status == "accepted" and at != position]
-
-
-def _asks(
+async def _asks(
     store: Store, spec: GenerateSpec, stage: Stage, positions: Sequence[int]
 ) -> dict[int, tuple[Ask, Problems]]:
     """Return for each position how to ask for its draft and what to refuse."""
-    persona = load_persona(spec.persona)
+    persona = find_persona(store, spec.persona)
     make = {"idea": _idea_ask, "document": _document_ask, "response": _response_ask}[stage]
-    source = {} if stage == "idea" else drafts(store, spec.name, STAGES[STAGES.index(stage) - 1])
-    return {
-        position: make(spec, persona, position, source[position].text if source else "")
-        for position in positions
-    }
+    source: dict[int, str] = {}
+    if stage != "idea":
+        source = await asyncio.to_thread(accepted_texts, store, spec.name, _before(stage), positions)
+    return {position: make(spec, persona, position, source.get(position, "")) for position in positions}
 
 
 def _idea_ask(spec: GenerateSpec, persona: Persona, position: int, _source: str) -> tuple[Ask, Problems]:

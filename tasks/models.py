@@ -5,11 +5,12 @@ Does not know what is asked of them.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from agents.chat import ChatModel, ModelPlaces, open_model
 from agents.errors import AdapterInvalid, NotFound
-from agents.ledger import LedgerModel
+from agents.ledger import LedgerModel, Slot
 from tasks.storage.calls import DatabaseLedger
 from tasks.storage.jobs import get_job
 from tasks.storage.registry import get_version
@@ -37,7 +38,9 @@ def adapter_folder(store: Store, name: str) -> Path:
     return store.object_path(job.adapter)
 
 
-def open_recorded(store: Store, address: str, *, stage: str, replay: bool = True) -> LedgerModel:
-    """Open a model whose every call goes through the ledger of this home."""
+def open_recorded(
+    store: Store, address: str, *, stage: str, replay: bool = True, slot: Slot = nullcontext
+) -> LedgerModel:
+    """Open a model whose every call goes through the ledger of this home, each in a slot."""
     model: ChatModel = open_model(address, model_places(store))
-    return LedgerModel(model=model, ledger=DatabaseLedger(store), stage=stage, replay=replay)
+    return LedgerModel(model=model, ledger=DatabaseLedger(store), stage=stage, replay=replay, slot=slot)

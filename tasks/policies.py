@@ -7,7 +7,9 @@ so every attempt shows in Prefect's UI as a retry of one task run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -16,13 +18,13 @@ from pydantic import Field
 
 from agents.errors import AdapterInvalid, ModelError, ModelUnavailable
 from agents.schemas import Frozen
+from tasks.storage.settings import read_settings
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
     from prefect.tasks import Task
 
 SHARD = 25
-CONCURRENT_CALLS = 32
 Item = TypeVar("Item")
 _unavailable: dict[UUID, dict[str, str]] = {}
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
@@ -91,8 +93,13 @@ class PartialFailure(ModelError):
             "Finished items are kept; the next attempt asks only for the missing ones.",
         )
         self.failed = failed
+        self.total = total
         self.model = model
         self.final = final
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        remade = partial(type(self), total=self.total, model=self.model, final=self.final)
+        return remade, (self.failed,)
 
 
 def can_retry(_task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -131,8 +138,14 @@ def shards(items: Sequence[Item], size: int = SHARD) -> Iterator[Sequence[Item]]
         yield items[start : start + size]
 
 
-async def bounded(call: Awaitable[Item]) -> Item:
-    """Await a model call within the process-wide bound on concurrent calls."""
+def open_shards() -> int:
+    """Return how many shards of a fan-out are at work at once: enough to keep every call slot taken."""
+    return 2 * ceil(read_settings().concurrent_calls / SHARD) + 4
+
+
+def call_slot() -> asyncio.Semaphore:
+    """Return what to enter for a model call: the process-wide bound, UNDERSTUDY_CONCURRENT_CALLS."""
     loop = asyncio.get_running_loop()
-    async with _slots.setdefault(loop, asyncio.Semaphore(CONCURRENT_CALLS)):
-        return await call
+    if loop not in _slots:
+        _slots[loop] = asyncio.Semaphore(read_settings().concurrent_calls)
+    return _slots[loop]

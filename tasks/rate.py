@@ -22,7 +22,7 @@ from tasks.evaluation.figures import Performance, report_figures
 from tasks.evaluation.prompts import HeldOut, read_held_out
 from tasks.evaluation.report import EvaluationReport
 from tasks.models import open_recorded
-from tasks.policies import MODEL_CALLS, bounded
+from tasks.policies import MODEL_CALLS, call_slot
 from tasks.progress import advance
 from tasks.specs import EvaluateSpec
 from tasks.storage.examples import get_dataset
@@ -116,11 +116,11 @@ def contest_prompts(contest: Contest) -> list[HeldOut]:
 @task(name="answer-shard", task_run_name="answer[{address}]", **MODEL_CALLS)
 async def answer_shard(address: str, prompts: Sequence[HeldOut], sampling: Sampling) -> list[ChatAnswer]:
     """Answer each prompt with the model of the address; a prompt has the same seed for every model."""
-    model = open_recorded(open_store(), address, stage=ANSWER_VERSION)
+    model = open_recorded(open_store(), address, stage=ANSWER_VERSION, slot=call_slot)
 
     async def answer(prompt: HeldOut) -> ChatAnswer:
         seeded = sampling.model_copy(update={"seed": int(fingerprint(prompt.origin)[:7], 16)})
-        found = await bounded(model.complete(ChatRequest(messages=prompt.prompt, sampling=seeded)))
+        found = await model.complete(ChatRequest(messages=prompt.prompt, sampling=seeded))
         advance()
         return found
 
@@ -130,10 +130,10 @@ async def answer_shard(address: str, prompts: Sequence[HeldOut], sampling: Sampl
 @task(name="score-shard", task_run_name="score[{address}]", **MODEL_CALLS)
 async def score_shard(address: str, prompts: Sequence[HeldOut]) -> list[tuple[float, ...]]:
     """Return the log-probabilities that the model gives the person's real answers."""
-    model = open_recorded(open_store(), address, stage=ANSWER_VERSION)
+    model = open_recorded(open_store(), address, stage=ANSWER_VERSION, slot=call_slot)
 
     async def score(prompt: HeldOut) -> tuple[float, ...]:
-        found = await bounded(model.score(prompt.messages))
+        found = await model.score(prompt.messages)
         advance()
         return found.log_probabilities
 

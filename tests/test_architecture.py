@@ -23,6 +23,8 @@ OWNERS = {
     "sqlalchemy": ("tasks/storage/",),
     "alembic": ("tasks/storage/",),
     "psycopg": ("tasks/storage/",),
+    "prefect_dask": ("flows/fanout.py",),
+    "prefect_ray": ("flows/fanout.py",),
     "pydantic_settings": ("tasks/storage/settings.py",),
     "fastapi": ("deployments/service/",),
     "starlette": ("deployments/service/",),

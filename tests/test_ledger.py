@@ -1,20 +1,16 @@
 """The ledger: a finished call is never made again, and a row is written before the answer is used."""
 
+import asyncio
+
 import pytest
 
 from agents.chat import ChatRequest, ModelPlaces, Sampling, open_model
 from agents.ledger import Call, LedgerModel, call_key
 from agents.schemas import chat
-from tasks.storage.calls import DatabaseLedger, call_totals
-from tasks.storage.settings import Settings
-from tasks.storage.store import Store, open_store
+from tasks.storage.calls import DatabaseLedger, call_totals, responses
+from tasks.storage.store import Store
 
 REQUEST = ChatRequest(messages=chat(("user", "Hello")), sampling=Sampling(seed=1, max_tokens=40))
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return open_store(Settings(home=tmp_path))
 
 
 @pytest.fixture
@@ -85,13 +81,47 @@ def test_the_key_is_stable_across_processes_and_releases() -> None:
     assert call_key("answer", "idea/1", "local/m", '{"a":1}') == "e5a6e9558caef780"
 
 
-def test_recording_a_call_twice_keeps_the_first(store) -> None:
+async def test_recording_a_call_twice_keeps_the_first(store) -> None:
     ledger = DatabaseLedger(store)
     call = Call(
         key="k", kind="answer", stage="s", model="m", request="{}", response="first",
         usage={"prompt_tokens": 1, "completion_tokens": 2}, seconds=0.1,
     )  # fmt: skip
-    ledger.record(call)
-    ledger.record(call.model_copy(update={"response": "second"}))
-    assert ledger.find("k") == "first"
-    assert ledger.find("other") is None
+    await ledger.record(call)
+    await ledger.record(call.model_copy(update={"response": "second"}))
+    assert await ledger.find("k") == "first"
+    assert await ledger.find("other") is None
+
+
+async def test_of_many_calls_at_once_each_is_in_the_ledger_before_its_answer_is_used(store, calls) -> None:
+    model = recorded(store)
+
+    async def ask(seed: int) -> None:
+        request = REQUEST.model_copy(update={"sampling": Sampling(seed=seed, max_tokens=40)})
+        answer = await model.complete(request)
+        key = call_key("answer", "test/1", model.address, request.model_dump_json())
+        assert responses(store, [key]) == [answer.model_dump_json()]
+
+    await asyncio.gather(*(ask(seed) for seed in range(60)))
+    assert calls() == call_totals(store).calls == 60
+
+
+async def test_calls_wait_for_a_slot_and_replays_need_none(store, calls) -> None:
+    slots, asked = asyncio.Semaphore(1), asyncio.Event()
+
+    def slot() -> asyncio.Semaphore:
+        asked.set()
+        return slots
+
+    first = await recorded(store, slot=slot).complete(REQUEST)
+    await slots.acquire()
+    asked.clear()
+    assert await recorded(store, slot=slot).complete(REQUEST) == first
+    assert not asked.is_set()
+    other = REQUEST.model_copy(update={"sampling": Sampling(seed=9, max_tokens=40)})
+    waiting = asyncio.create_task(recorded(store, slot=slot).complete(other))
+    await asked.wait()
+    assert calls() == 1
+    slots.release()
+    await waiting
+    assert calls() == 2

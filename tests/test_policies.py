@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.states import Failed
 
 from agents.errors import InputError, ModelTimeout, ModelUnavailable
-from tasks.policies import FallbackChain, PartialFailure, Rung, bounded, can_retry, shards
+from tasks.policies import FallbackChain, PartialFailure, Rung, call_slot, can_retry, shards
 
 CHAIN = FallbackChain(
     rungs=(
@@ -64,15 +64,19 @@ def test_shards_hold_every_item_once_in_order(items: list[int], size: int) -> No
     assert all(0 < len(part) <= size for part in parts)
 
 
-async def test_calls_are_bounded() -> None:
+@pytest.mark.parametrize(("given", "most"), [(None, 32), ("7", 7)])
+async def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch, given: str | None, most: int) -> None:
+    if given:
+        monkeypatch.setenv("UNDERSTUDY_CONCURRENT_CALLS", given)
     running = peak = 0
 
     async def call() -> None:
         nonlocal running, peak
-        running += 1
-        peak = max(peak, running)
-        await asyncio.sleep(0.001)
-        running -= 1
+        async with call_slot():
+            running += 1
+            peak = max(peak, running)
+            await asyncio.sleep(0.001)
+            running -= 1
 
-    await asyncio.gather(*(bounded(call()) for _ in range(100)))
-    assert peak == 32
+    await asyncio.gather(*(call() for _ in range(100)))
+    assert peak == most

@@ -16,7 +16,7 @@ from tasks.storage import jobs as jobs_module
 from tasks.storage.drafts import claim_run
 from tasks.storage.jobs import get_job, job_events, jobs, loss_curve, update_job
 from tasks.storage.objects import write_lines
-from tasks.storage.settings import Settings
+from tasks.storage.settings import Settings, make_home
 from tasks.storage.store import SCHEMA, Store, open_store
 from tasks.storage.tables import Conversation, Draft, Live, Loss, Promotion
 from tasks.training.base import JobEvent, JobState, LossPoint

@@ -5,12 +5,15 @@ Does not know what a call was for.
 
 from __future__ import annotations
 
-from sqlmodel import func, select
+from collections.abc import Sequence
+from functools import partial
+
+from sqlmodel import col, func, select
 
 from agents.ledger import Call as FinishedCall
 from agents.schemas import Frozen
 from tasks.storage.store import Store, patient
-from tasks.storage.tables import Call
+from tasks.storage.tables import Call, now
 
 
 class CallTotals(Frozen):
@@ -29,28 +32,22 @@ class DatabaseLedger:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def find(self, key: str) -> str | None:
+    async def find(self, key: str) -> str | None:
         """Return the recorded response of a call, or None."""
-        with self.store.session() as session:
-            row = session.get(Call, key)
-            return None if row is None else row.response
+        return await self.store.gathering("find-calls", partial(responses, self.store)).ask(key)
 
-    def record(self, call: FinishedCall) -> None:
+    async def record(self, call: FinishedCall) -> None:
         """Commit a finished call; one that is there already stays as it was."""
-        self.store.add_new(
-            Call(
-                key=call.key,
-                kind=call.kind,
-                stage=call.stage,
-                model=call.model,
-                request=call.request,
-                response=call.response,
-                prompt_tokens=call.usage.prompt_tokens,
-                completion_tokens=call.usage.completion_tokens,
-                cost=call.cost,
-                seconds=call.seconds,
-            )
-        )
+        fields = call.model_dump(exclude={"usage"})
+        await self.store.add_soon(Call, {**fields, **call.usage.model_dump(), "created_at": now()})
+
+
+@patient
+def responses(store: Store, keys: Sequence[str]) -> list[str | None]:
+    """Return the recorded response of each call, None where there is none."""
+    with store.session() as session:
+        found = dict(session.exec(select(Call.key, Call.response).where(col(Call.key).in_(keys))).all())
+    return [found.get(key) for key in keys]
 
 
 @patient

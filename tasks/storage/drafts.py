@@ -53,13 +53,48 @@ def drafts(store: Store, run: str, stage: Stage) -> dict[int, Draft]:
 
 
 @patient
+def accepted_positions(store: Store, run: str, stage: Stage) -> list[int]:
+    """Return the positions whose draft of the stage was accepted, in order."""
+    with store.session() as session:
+        return list(
+            session.exec(
+                select(Draft.position)
+                .where(Draft.run == run, Draft.stage == stage, Draft.status == "accepted")
+                .order_by(col(Draft.position))
+            )
+        )
+
+
+@patient
+def accepted_texts(store: Store, run: str, stage: Stage, positions: Sequence[int]) -> dict[int, str]:
+    """Return by position the accepted texts of a stage at the positions, given in order."""
+    if not positions:
+        return {}
+    asked = set(positions)
+    with store.session() as session:
+        found = session.exec(
+            select(Draft.position, Draft.text).where(
+                Draft.run == run,
+                Draft.stage == stage,
+                Draft.status == "accepted",
+                col(Draft.position).between(positions[0], positions[-1]),
+            )
+        )
+        return {position: text for position, text in found if position in asked}
+
+
+@patient
 def missing(store: Store, run: str, stage: Stage, positions: Sequence[int]) -> list[int]:
-    """Return which of the positions have no settled draft of the stage yet."""
+    """Return which of the positions, given in order, have no settled draft of the stage yet."""
+    if not positions:
+        return []
     with store.session() as session:
         settled = set(
             session.exec(
                 select(Draft.position).where(
-                    Draft.run == run, Draft.stage == stage, col(Draft.position).in_(positions)
+                    Draft.run == run,
+                    Draft.stage == stage,
+                    col(Draft.position).between(positions[0], positions[-1]),
                 )
             )
         )

@@ -5,12 +5,15 @@ Does not know what is asked of it: the queries live beside it, one file a noun.
 
 from __future__ import annotations
 
+import asyncio
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial, wraps
 from itertools import count
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from filelock import FileLock
 from sqlalchemy import Connection, Engine, Table, inspect, select, text, tuple_
@@ -20,11 +23,15 @@ from sqlmodel import Session, SQLModel
 
 from agents.errors import ConnectionLost, StorageError
 from tasks.storage.engines import make_engine, patiently, place, reason, storage_error, with_access
-from tasks.storage.settings import Settings, make_home
+from tasks.storage.gathering import Gathering
+from tasks.storage.settings import Settings, make_home, read_settings
 
 SCHEMA = "0001"
 P = ParamSpec("P")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+Identity = tuple[Any, ...]
+Values = dict[str, Any]
 
 
 class Store:
@@ -36,6 +43,8 @@ class Store:
         self._reading = with_access(engine, "read")
         self._adding = with_access(engine, "add")
         self._writing = with_access(engine, "write")
+        self._gatherings: WeakKeyDictionary[AbstractEventLoop, dict[str, Gathering[Any, Any]]]
+        self._gatherings = WeakKeyDictionary()
 
     @contextmanager
     def session(self, *, write: bool = False) -> Iterator[Session]:
@@ -68,37 +77,54 @@ class Store:
         """
         return self.add_rows([row])[0]
 
+    async def add_soon(self, table: type[SQLModel], values: Values) -> bool:
+        """Insert a row as `add_new` does, together with what other coroutines insert at the same time.
+
+        `values` names every column. Returns when it is committed; the event loop does not wait.
+        """
+        return await self.gathering("add", self._add).ask((_table(table), values))
+
+    def gathering(
+        self, name: str, work: Callable[[Sequence[Item]], Sequence[Result]]
+    ) -> Gathering[Item, Result]:
+        """Return the batches of a kind of work of the running event loop; `work` runs in a thread."""
+        known = self._gatherings.setdefault(asyncio.get_running_loop(), {})
+        if name not in known:
+            known[name] = Gathering(work)
+        return known[name]
+
     def add_rows(self, rows: Sequence[SQLModel]) -> list[bool]:
-        """Insert rows of one table, each as `add_new` does, in one transaction: all of them or none.
+        """Insert rows, each as `add_new` does, in one transaction: all of them or none.
 
         A database that went away is waited for. Returns for each row whether it was inserted.
         """
+        return self._add([(_table(type(row)), row.model_dump()) for row in rows])
+
+    def _add(self, rows: Sequence[tuple[Table, Values]]) -> list[bool]:
         tries = count()
         return patiently(
             lambda: self._insert(rows, again=next(tries) > 0), seconds=self.settings.database_wait
         )
 
-    def _insert(self, rows: Sequence[SQLModel], *, again: bool) -> list[bool]:
+    def _insert(self, rows: Sequence[tuple[Table, Values]], *, again: bool) -> list[bool]:
         """Insert the rows; `again` when an earlier try may have been committed without our hearing of it."""
-        table: Table = rows[0].__table__  # type: ignore[attr-defined]
-        on_server = self.engine.dialect.name == "postgresql"
-        insert = postgresql.insert(table) if on_server else sqlite.insert(table)
-        statement = insert.on_conflict_do_nothing().returning(*table.primary_key)
-        values = [row.model_dump() for row in rows]
+        tables: dict[Table, list[Values]] = {}
+        for table, values in rows:
+            tables.setdefault(table, []).append(values)
+        added: set[Identity] = set()
         try:
             with self._adding.begin() as connection:
-                added = {tuple(key) for key in connection.execute(statement, values)}
-                if again:
-                    added |= _there(connection, table, values)
+                for table, found in tables.items():
+                    added |= _insert_new(connection, table, found)
+                    if again:
+                        added |= _there(connection, table, found)
         except IntegrityError as error:
             raise StorageError(
                 f"A row of {table.name} was refused: {error.orig}.", "Report it as a defect."
             ) from error
         except DBAPIError as error:
             raise storage_error(error, self.engine) from error
-        keys = [_identity(table, row) for row in values]
-        first = {key: at for at, key in reversed([*enumerate(keys)])}
-        return [key in added and first[key] == at for at, key in enumerate(keys)]
+        return [_take(added, _identity(table, values)) for table, values in rows]
 
 
 def patient(query: Callable[Concatenate[Store, P], Result]) -> Callable[Concatenate[Store, P], Result]:
@@ -114,16 +140,36 @@ def patient(query: Callable[Concatenate[Store, P], Result]) -> Callable[Concaten
     return run
 
 
-def _identity(table: Table, row: Mapping[Any, Any]) -> tuple[Any, ...]:
-    return tuple(row[column.name] for column in table.primary_key)
+def _table(row: type[SQLModel]) -> Table:
+    table: Table = row.__table__  # type: ignore[attr-defined]
+    return table
 
 
-def _there(connection: Connection, table: Table, values: Sequence[dict[str, Any]]) -> set[tuple[Any, ...]]:
+def _identity(table: Table, row: Mapping[Any, Any]) -> Identity:
+    return (table.name, *(row[column.name] for column in table.primary_key))
+
+
+def _insert_new(connection: Connection, table: Table, values: Sequence[Values]) -> set[Identity]:
+    """Insert the rows that are not there and return their identities."""
+    on_server = connection.dialect.name == "postgresql"
+    insert = postgresql.insert(table) if on_server else sqlite.insert(table)
+    statement = insert.on_conflict_do_nothing().returning(*table.primary_key)
+    return {(table.name, *key) for key in connection.execute(statement, values)}
+
+
+def _there(connection: Connection, table: Table, values: Sequence[Values]) -> set[Identity]:
     """Return the identities of the rows that are in the table exactly as given: our own of a try before."""
-    keys = [_identity(table, row) for row in values]
-    found = connection.execute(select(table).where(tuple_(*table.primary_key).in_(keys))).mappings()
     ours = {_identity(table, row): row for row in values}
+    keys = [identity[1:] for identity in ours]
+    found = connection.execute(select(table).where(tuple_(*table.primary_key).in_(keys))).mappings()
     return {key for row in found if dict(row) == ours[key := _identity(table, row)]}
+
+
+def _take(added: set[Identity], identity: Identity) -> bool:
+    """Say whether a row was inserted; of two with one identity the first was."""
+    found = identity in added
+    added.discard(identity)
+    return found
 
 
 def open_store(settings: Settings | None = None) -> Store:
@@ -131,7 +177,7 @@ def open_store(settings: Settings | None = None) -> Store:
 
     Raises StorageError when the home cannot be written or the database cannot be opened.
     """
-    settings = settings or Settings()
+    settings = settings or read_settings()
     return _open(settings, settings.home.absolute())
 
 
