@@ -22,7 +22,7 @@ from tasks.storage.drafts import Stage, drafts
 from tasks.storage.examples import dump_messages
 from tasks.storage.objects import write_lines, write_text
 from tasks.storage.store import open_store
-from tasks.storage.tables import Draft, Example
+from tasks.storage.tables import Draft, Example, now
 
 Drafts = Mapping[Stage, Mapping[int, Draft]]
 
@@ -94,6 +94,7 @@ def _example(spec: GenerateSpec, persona: str, position: int, messages: Messages
         origin=f"{spec.name}:{position}",
         category=load_scenarios().situation(position, spec.seed)[0].name,
         messages=dump_messages(messages),
+        created_at=now(),
     )
 
 
