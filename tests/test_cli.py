@@ -17,6 +17,7 @@ COMMANDS = (
     "pipeline",
     "promote",
     "serve",
+    "simulate",
     "status",
     "versions",
     "watch",

@@ -92,6 +92,7 @@ def test_every_deployment_is_registered_and_a_worker_runs_one(
     names = {f"{row['flow_name']}/{row['name']}" if "flow_name" in row else row["name"] for row in listed}
     assert {name.split("/")[-1] for name in names} == {
         "generate",
+        "simulate",
         "collect",
         "finetune",
         "watch",
