@@ -13,8 +13,9 @@ from agents.plans.seats import REPLACEMENTS
 from flows.reports import table, tracked
 from tasks.converse import abandon, converse_shard, settled, start_simulation, unwritten
 from tasks.policies import CONCURRENT_CALLS, SHARD, PartialFailure, shards
+from tasks.simulation import SimulateReport
 from tasks.specs import SimulateSpec
-from tasks.transcribe import SimulateReport, transcribe_run
+from tasks.transcribe import transcribe_run
 
 # A conversation makes one call at a time: so many shards keep every slot busy and finish one by one.
 SHARDS_AT_ONCE = max(1, 2 * CONCURRENT_CALLS // SHARD)
