@@ -47,8 +47,8 @@ class Spoken(Frozen):
         return tuple(f"{self.scene.participants[t.speaker].label}: {t.text}" for t in self.turns)
 
 
-def heard(spoken: Spoken, speaker: int, last: str) -> Messages:
-    """Return the turns as this speaker heard and said them, closed by a user turn that ends with `last`."""
+def heard(spoken: Spoken, speaker: int) -> Messages:
+    """Return the turns as this speaker heard and said them: own turns are the assistant's."""
     messages: list[Message] = []
     for turn, line in zip(spoken.turns, spoken.transcript, strict=True):
         if turn.speaker == speaker:
@@ -57,10 +57,6 @@ def heard(spoken: Spoken, speaker: int, last: str) -> Messages:
             messages[-1] = Message(role="user", content=f"{messages[-1].content}\n\n{line}")
         else:
             messages.append(Message(role="user", content=line))
-    if last and messages and messages[-1].role == "user":
-        messages[-1] = Message(role="user", content=f"{messages[-1].content}\n\n{last}")
-    elif last:
-        messages.append(Message(role="user", content=last))
     return tuple(messages)
 
 
@@ -72,7 +68,7 @@ def views(spoken: Spoken) -> list[tuple[str, Messages]]:
     """
     found: list[tuple[str, Messages]] = []
     for speaker, participant in enumerate(spoken.scene.participants):
-        messages = heard(spoken, speaker, "")
+        messages = heard(spoken, speaker)
         last = max((at for at, m in enumerate(messages) if m.role == "assistant"), default=-1)
         messages = messages[: last + 1]
         if messages and messages[0].role == "assistant":

@@ -109,11 +109,12 @@ def _checked(take: Take, count: CountTokens) -> Take:
 
 
 def turn_request(spoken: Spoken, speaker: int, told: str, *, seed: int) -> ChatRequest:
-    """Ask the speaker's persona for the next turn; `told` is the instruction it ends with."""
+    """Ask the speaker's persona for the next turn; `told` is its instruction, kept out of what was said."""
     persona = load_persona(spoken.scene.participants[speaker].persona)
-    system = f"{persona.system_prompt.strip()}\n\n{spoken.scene.told_to(speaker)}"
+    system = f"{persona.system_prompt.strip()}\n\n{spoken.scene.told_to(speaker)}\n\n{told}"
+    said = heard(spoken, speaker) or chat(("user", spoken.scene.told_to(speaker)))
     return ChatRequest(
-        messages=(*chat(("system", system)), *heard(spoken, speaker, told)),
+        messages=(*chat(("system", system)), *said),
         sampling=Sampling(
             temperature=min(persona.sampling.temperature, 1.0),
             top_p=0.95,
@@ -164,14 +165,23 @@ def clean_turn(answer: ChatAnswer, scene: Scene, speaker: int) -> str:
 
 def turn_problems(text: str, spoken: Spoken, speaker: int, *, told: str) -> tuple[str, ...]:
     """Return why a turn is refused: its quality, or that it repeats what was said or what it was told."""
-    prompt = load_persona(spoken.scene.participants[speaker].persona).system_prompt
+    scene, me = spoken.scene, spoken.scene.participants[speaker]
+    prompt = load_persona(me.persona).system_prompt
     problems = text_problems(text, min_words=MIN_WORDS, system_prompt=prompt)
-    echo = leaked_prompt(text, told)
+    echo = leaked_prompt(text, told) or _copy(text, scene.told_to(speaker), "its instructions")
     if echo and echo not in problems:
         problems += (echo,)
-    for turn in spoken.turns:
-        copied = shingle_set(text, COPIED_WORDS) & shingle_set(turn.text, COPIED_WORDS)
-        if copied or overlap(text, turn.text) >= REPEATED:
-            said_by = spoken.scene.participants[turn.speaker].name
-            return (*problems, f"it repeats what {said_by} said, so say something new")
-    return problems
+    if re.search(rf"(?:\A|[,!?] ){re.escape(me.name)}\s*[,.!?]", text):
+        problems += (f"{me.name} speaks to {me.name}, so speak to the others",)
+    copies = (
+        _copy(text, turn.text, f"what {scene.participants[turn.speaker].name} said") for turn in spoken.turns
+    )
+    return (*problems, *[copy for copy in copies if copy][:1])
+
+
+def _copy(text: str, other: str, what: str) -> str | None:
+    """Say so when a text shares a long run of words with another, or half of all its pairs of words."""
+    shared = shingle_set(text, COPIED_WORDS) & shingle_set(other, COPIED_WORDS)
+    if shared or overlap(text, other) >= REPEATED:
+        return f"it repeats {what}, so say something new"
+    return None
