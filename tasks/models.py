@@ -5,12 +5,15 @@ Does not know what is asked of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from agents.chat import ChatModel, ModelPlaces, open_model
+from agents.chat import ChatModel, ModelPlaces, open_model, parse_address
 from agents.errors import AdapterInvalid, NotFound
 from agents.ledger import LedgerModel, Slot
+from agents.local import open_local_counter
+from agents.schemas import Messages
 from tasks.storage.calls import DatabaseLedger
 from tasks.storage.jobs import get_job
 from tasks.storage.registry import get_version
@@ -44,3 +47,14 @@ def open_recorded(
     """Open a model whose every call goes through the ledger of this home, each in a slot."""
     model: ChatModel = open_model(address, model_places(store))
     return LedgerModel(model=model, ledger=DatabaseLedger(store), stage=stage, replay=replay, slot=slot)
+
+
+def open_counter(store: Store, address: str) -> Callable[[Messages], int]:
+    """Return what counts tokens as a model reads them; of a local model only the tokenizer is loaded.
+
+    Raises InputError for a malformed address or unknown provider, ModelUnavailable when it is not there.
+    """
+    parsed = parse_address(address)
+    if parsed.provider == "local":
+        return open_local_counter(parsed, model_places(store))
+    return open_model(address, model_places(store)).count_tokens

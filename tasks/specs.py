@@ -94,3 +94,17 @@ class PipelineSpec(Frozen):
     finetune: dict[str, Any] = Field(default_factory=dict, description="hyperparameters to override")
     backend: Slug = "local"
     judge: Text = "reference"
+
+
+class SimulateSpec(Frozen):
+    """Write workplace conversations to a plan, scaled to `total`; without one, to the plan's own size.
+
+    `base_model` is the one that is to be trained: its tokenizer counts.
+    """
+
+    name: Slug
+    plan: Text = "focused-2000"
+    total: int | None = Field(default=None, ge=1, le=100_000)
+    seed: int = 0
+    writers: FallbackChain = FallbackChain.of([EMBEDDED])
+    base_model: Text = EMBEDDED

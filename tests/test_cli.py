@@ -18,6 +18,7 @@ COMMANDS = (
     "pipeline",
     "promote",
     "serve",
+    "simulate",
     "status",
     "versions",
     "watch",
@@ -55,6 +56,9 @@ def test_help_names_every_command(understudy) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        (["simulate", "--plan", "huge"], 2, ["'huge'", "focused-2000"]),
+        (["simulate", "--total", "0"], 2, ["total", "0"]),
+        (["simulate", "--base-model", "smollm2"], 2, ["'smollm2'", "provider/name"]),
         (["generate", "nobody"], 2, ["'nobody'", "jamie"]),
         (["generate", "jamie", "--count", "0"], 2, ["count", "0"]),
         (["generate", "jamie", "--model", "smollm2"], 2, ["'smollm2'", "provider/name"]),
@@ -123,6 +127,16 @@ def test_generate_from_the_command_line_embedded(understudy) -> None:
     report = json.loads(result.stdout)
     assert report["accepted"] == 2
     assert Path(report["examples"]).exists()
+
+
+def test_simulate_shows_a_plan_without_writing_anything(understudy, tmp_path: Path) -> None:
+    result = understudy("simulate", "--plan", "full-2500", "--total", "250", "--dry-run", "--json")
+    assert result.returncode == 0, result.stderr
+    shown = json.loads(result.stdout)
+    assert sum(cell["requested"] for cell in shown["cells"]) == 250
+    assert sum(cell["moved"] for cell in shown["cells"]) == 0
+    assert shown["training"]["low"] < shown["training"]["high"]
+    assert not (tmp_path / "home" / "understudy.db").exists()
 
 
 def test_a_database_url_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -116,6 +116,27 @@ def test_generation_killed_twice_repeats_only_what_was_in_flight(tmp_path: Path)
     assert len(finished) >= 70
 
 
+def test_a_simulation_killed_twice_delivers_its_plan_and_repeats_only_what_was_in_flight(
+    tmp_path: Path,
+) -> None:
+    writer = ["--model", "scripted/slow-0.2", "--base-model", "scripted/write"]
+    command = Command(tmp_path, "simulate", "--plan", "full-2500", "--total", "40", "--name", "x", *writer)
+    for threshold in (40, 160):
+        command.kill_when(lambda least=threshold: command.count("SELECT count(*) FROM calls") >= least)
+    finished = {row[0] for row in command.rows("SELECT key FROM calls")}
+    report = command.finish()
+
+    assert (report["delivered"], report["missing"], report["failed"]) == (40, 0, 0)
+    assert all(cell["delivered"] == cell["requested"] for cell in report["cells"])
+    assert command.count("SELECT count(*) FROM drafts WHERE status = 'accepted'") == 40
+    assert command.count("SELECT count(DISTINCT origin) FROM examples") == 40
+    assert command.count("SELECT count(*) FROM examples") == report["views"]
+    assert finished <= {row[0] for row in command.rows("SELECT key FROM calls")}
+    made = Counter(command.calls.read_text().split())
+    assert len(made) == command.count("SELECT count(*) FROM calls")
+    assert sum(count - 1 for count in made.values()) <= 2 * 32
+
+
 @pytest.mark.model
 def test_the_loop_killed_in_training_and_in_evaluation_makes_one_of_everything(tmp_path: Path) -> None:
     things = ["heater", "tap", "lock", "lamp", "oven", "fan", "door", "bell", "shower", "window"]

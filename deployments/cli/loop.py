@@ -86,6 +86,31 @@ def generate(
 
 
 @app.command()
+def simulate(
+    plan: Annotated[str, typer.Option(help="a plan, or the path of a YAML file")] = "focused-2000",
+    total: Annotated[int | None, typer.Option(help="conversations; if not given the plan's")] = None,
+    name: Annotated[str | None, typer.Option(help="the run's name; PLAN-TOTAL-SEED if not given")] = None,
+    seed: Annotated[int, typer.Option(help="another seed writes other conversations")] = 0,
+    models: Models = None,
+    base_model: Annotated[str | None, typer.Option(help="the model to train; it counts tokens")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, write nothing")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write conversations among workplace personas to a plan, and an example of each from every side."""
+    from agents.plans import load_plan
+    from deployments.cli.simulate import run_simulation
+    from tasks.policies import FallbackChain
+    from tasks.specs import EMBEDDED, SimulateSpec
+
+    found, chain, base = load_plan(plan), models or [EMBEDDED], base_model or EMBEDDED
+    _check_models([*chain, base])
+    name = name or f"{found.name}-{found.total if total is None else total}-{seed}"
+    fields = {"name": name, "plan": plan, "total": total, "seed": seed, "base_model": base}
+    spec = spec_of(SimulateSpec, **fields, writers=FallbackChain.of(chain))
+    run_simulation(spec, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
 def collect(
     persona: PersonaName,
     file: Annotated[Path | None, typer.Option(help="JSONL; the persona's own if not given")] = None,

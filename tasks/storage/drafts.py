@@ -16,7 +16,7 @@ from agents.schemas import Slug
 from tasks.storage.store import Store, patient
 from tasks.storage.tables import Draft, Run
 
-Stage = Literal["idea", "document", "response"]
+Stage = Literal["idea", "document", "response", "conversation"]
 DraftStatus = Literal["accepted", "dropped", "failed"]
 
 

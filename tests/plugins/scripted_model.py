@@ -2,6 +2,8 @@
 
 `scripted/write`          writes plausible, distinct text that passes the quality checks
 `scripted/slow-SECONDS`   the same, after that long
+`scripted/picky`          writes, but refuses whatever is about a bank, a museum, nurses or payroll
+`scripted/brief`          says four words at a time
 `scripted/flaky-COUNT`    times out on its first COUNT calls in this process, then writes
 `scripted/refuse`         answers with a refusal
 `scripted/missing`        cannot be opened
@@ -47,7 +49,7 @@ class ScriptedModel:
             raise ModelTimeout(f"{self.address} took too long.", "Ask again.")
         await asyncio.sleep(self.argument if self.script == "slow" else 0)
         note_call(key)
-        text = "I'm sorry, but I can't help with that." if self.script == "refuse" else story(key, request)
+        text = self.text(key, request)
         return ChatAnswer(
             text=text,
             finish_reason="stop",
@@ -56,6 +58,15 @@ class ScriptedModel:
             ),
             seconds=time.monotonic() - started,
         )
+
+    def text(self, key: str, request: ChatRequest) -> str:
+        told = request.messages[0].content
+        unwanted = any(word in told for word in ("bank", "museum", "nurses", "payroll"))
+        if self.script == "refuse" or (self.script == "picky" and unwanted):
+            return "I'm sorry, but I can't help with that."
+        if self.script == "brief":
+            return f"Room {int(key, 16)}, as agreed."
+        return story(key, request)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
         answer = await self.complete(request)
@@ -76,14 +87,14 @@ def note_call(key: str) -> None:
 
 
 def story(key: str, request: ChatRequest) -> str:
-    """Return about as many words as asked for, other words for every key, in sentences."""
+    """Return about as many words as there is room for, other words for every key, in sentences."""
     pick = random.Random(key)
     length = min(request.sampling.max_tokens // 2, 160)
     sentences = []
     while sum(len(sentence.split()) for sentence in sentences) < length:
         words = [f"{pick.choice(WORDS)} {pick.randint(2, 9999)}" for _ in range(6)]
         sentences.append("We looked at " + ", ".join(words) + ".")
-    return " ".join(sentences) + " What would you do next?"
+    return " ".join(sentences) + f" What would you do about the {pick.choice(WORDS)} {pick.randint(2, 9999)}?"
 
 
 def open_scripted(address: ModelAddress, _places: ModelPlaces) -> ScriptedModel:
