@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlmodel import func, select
 
 from agents.errors import Conflict, NotFound, StorageError
-from tasks.storage import calls, drafts, examples, registry
+from tasks.storage import calls, conversations, designs, drafts, examples, registry, rounds
 from tasks.storage import jobs as jobs_module
 from tasks.storage.drafts import claim_run
 from tasks.storage.jobs import get_job, job_events, jobs, loss_curve, update_job
@@ -64,7 +64,7 @@ def test_a_session_that_reads_sees_one_state_and_changes_nothing(store: Store) -
 
 
 def test_every_query_waits_out_a_database_that_went_away() -> None:
-    nouns = [calls, drafts, examples, jobs_module, registry]
+    nouns = [calls, conversations, designs, drafts, examples, jobs_module, registry, rounds]
     queries = [
         found
         for noun in nouns

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from sqlmodel import col, select
 
 from tasks.storage.drafts import Stage
-from tasks.storage.store import Store
+from tasks.storage.store import Store, patient
 from tasks.storage.tables import Draft
 
 STAGE: Stage = "conversation"
 
 
+@patient
 def statuses(store: Store, run: str) -> dict[int, str]:
     """Return the status of every settled conversation of a run by position."""
     with store.session() as session:
@@ -25,6 +26,7 @@ def statuses(store: Store, run: str) -> dict[int, str]:
         return dict(found.all())
 
 
+@patient
 def accepted_texts(store: Store, run: str, positions: Sequence[int]) -> list[str]:
     """Return the texts of the accepted conversations among these positions, in order."""
     with store.session() as session:

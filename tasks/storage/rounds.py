@@ -51,6 +51,7 @@ def begin_round(store: Store, persona: Persona, reason: Reason) -> tuple[Round |
     return row, None
 
 
+@patient
 def begin_round_refusal(store: Store, persona: Persona) -> str | None:
     """Return why no round begins by the persona's threshold now, or None when one is due."""
     return why_not(persona, standing(store, persona.name), "threshold")
