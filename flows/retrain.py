@@ -9,6 +9,7 @@ import asyncio
 
 from prefect import flow
 
+from agents.errors import TrainingFailed, UnderstudyError
 from agents.schemas import Frozen
 from flows.collect import collect
 from flows.finetune import submit
@@ -28,10 +29,13 @@ class RetrainReport(Frozen):
     round: RoundReport
     job: str | None = None
     promotion: PromotionReport | None = None
+    error: str | None = None
 
     @property
     def sentence(self) -> str:
         """Return it as one sentence."""
+        if self.error:
+            return f"{self.persona} could not be retrained: {self.error}"
         if self.round.number is None:
             return self.round.refusal or "Nothing to train."
         text = (
@@ -43,14 +47,28 @@ class RetrainReport(Frozen):
 @flow(name="retrain", flow_run_name="retrain-{spec.persona}-{spec.reason}")
 async def retrain(spec: RetrainSpec) -> list[RetrainReport]:
     """Begin what is due for the persona, or for every persona that the schedule means."""
-    names = [spec.persona] if spec.persona else await asyncio.to_thread(personas_to_retrain, spec.reason)
-    reports = [await retrain_one(spec, name) for name in names]
+    if spec.persona:
+        reports = [await retrain_one(spec, spec.persona)]
+    else:
+        names = await asyncio.to_thread(personas_to_retrain, spec.reason)
+        reports = [await _whatever_happens(spec, name) for name in names]
     await table(
         "retrain",
         [{"persona": report.persona, "what": report.sentence} for report in reports],
         f"Rounds of training, asked for by: {spec.reason}",
     )
+    failures = [report.sentence for report in reports if report.error]
+    if failures:
+        raise TrainingFailed(" ".join(failures), "The other personas were seen to.")
     return reports
+
+
+async def _whatever_happens(spec: RetrainSpec, persona: str) -> RetrainReport:
+    """Retrain one of several personas; what stops it does not stop the others."""
+    try:
+        return await retrain_one(spec, persona)
+    except UnderstudyError as error:
+        return RetrainReport(persona=persona, round=RoundReport(persona=persona), error=str(error))
 
 
 async def retrain_one(spec: RetrainSpec, persona: str) -> RetrainReport:

@@ -33,7 +33,10 @@ async def watch(spec: WatchSpec) -> list[JobReport]:
     if reports:
         await table(
             "jobs",
-            [report.model_dump(include={"id", "persona", "status", "step", "error"}) for report in reports],
+            [
+                report.model_dump(include={"id", "persona", "status", "step", "error", "stuck"})
+                for report in reports
+            ],
             "Jobs as they were last seen",
         )
     return reports

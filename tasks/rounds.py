@@ -10,7 +10,7 @@ from prefect import task
 
 from agents.errors import NotFound
 from agents.schemas import Frozen
-from tasks.cast import find_persona
+from tasks.cast import cast, find_persona
 from tasks.evaluation.gate import GateVerdict, decide
 from tasks.evaluation.report import EvaluationReport
 from tasks.events import tell
@@ -129,8 +129,9 @@ def reconcile_rounds() -> list[str]:
         step = move_on(store, row)
         if step is not None:
             said.append(f"Round {row.number} of {row.persona}: asked for what follows '{step.name}'.")
+    known = cast(store)
     for persona, (_, new) in example_counts(store).items():
-        if new and (begun := begin_due(store, persona)) is not None:
+        if new and persona in known and (begun := begin_due(store, persona)) is not None:
             said.append(f"Round {begun.number} of {persona} began with {begun.new_examples} new examples.")
     return said
 

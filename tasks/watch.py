@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import task
 
+from agents.errors import UnderstudyError
 from agents.schemas import Frozen
 from tasks.events import tell
 from tasks.finetune import hand_over, open_backend, training_job
@@ -55,22 +57,19 @@ def poll_once(store: Store, job: Job) -> tuple[JobReport, JobState]:
     if moved and state.status in TERMINAL:
         _tell_ended(store, job, state)
     fresh = get_job(store, job.id)
-    if fresh.status not in TERMINAL:
-        _tell_stuck(store, fresh)
-    report = JobReport(
-        id=job.id,
-        persona=job.persona,
-        before=before,
-        moved=moved,
-        status=state.status,
-        step=state.step,
-        total_steps=state.total_steps,
-        seconds=state.seconds,
-        trained_tokens=state.trained_tokens,
-        error=state.error,
-        stuck=fresh.stuck,
-    )
-    return report, state
+    silence = stuck_reason(fresh, store.settings.stuck_seconds)
+    if silence is not None and fresh.status not in TERMINAL:
+        _mark_stuck(store, fresh, silence)
+        fresh = get_job(store, job.id)
+    seen = state.model_dump(include={"status", "step", "total_steps", "seconds", "trained_tokens", "error"})
+    return _report(fresh, before=before, moved=moved, **seen), state
+
+
+def _report(job: Job, **changes: Any) -> JobReport:
+    """Return where a job stands by its row, but for what is known better."""
+    fields = set(JobReport.model_fields) - {"before", "moved"}
+    known = {"before": job.status, "moved": False, **job.model_dump(include=fields)}
+    return JobReport.model_validate({**known, **changes})
 
 
 def _poll(store: Store, job: Job) -> JobState:
@@ -94,9 +93,8 @@ def _tell_ended(store: Store, job: Job, state: JobState) -> None:
         tell(f"job.{state.status}", job.id, persona=job.persona, job=job.id, error=state.error)
 
 
-def _tell_stuck(store: Store, job: Job) -> None:
-    reason = stuck_reason(job, store.settings.stuck_seconds)
-    if reason is not None and mark_stuck(store, job.id, reason):
+def _mark_stuck(store: Store, job: Job, reason: str) -> None:
+    if mark_stuck(store, job.id, reason):
         tell("job.stuck", job.id, persona=job.persona, job=job.id, error=reason)
 
 
@@ -117,10 +115,22 @@ def stuck_reason(job: Job, patience: float, at: datetime | None = None) -> str |
 
 @task(name="poll-jobs")
 def poll_jobs(job_id: str | None) -> list[JobReport]:
-    """Poll a job, or every open one, once."""
+    """Poll a job, or every open one, once.
+
+    Of several, one whose backend cannot be asked is reported as stuck, and the others are seen to.
+    """
     store = open_store()
-    found = [get_job(store, job_id)] if job_id else jobs(store, open_only=True)
-    return [poll_once(store, job)[0] for job in found]
+    if job_id:
+        return [poll_once(store, get_job(store, job_id))[0]]
+    return [_poll_whatever_happens(store, job) for job in jobs(store, open_only=True)]
+
+
+def _poll_whatever_happens(store: Store, job: Job) -> JobReport:
+    try:
+        return poll_once(store, job)[0]
+    except UnderstudyError as error:
+        _mark_stuck(store, job, f"{job.backend} could not be asked: {error}")
+        return _report(get_job(store, job.id))
 
 
 @task(name="follow-job", task_run_name="follow[{job_id}]")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from scripted_training import say, submissions
 
+from agents.errors import ModelUnavailable
 from tasks.finetune import training_job
 from tasks.storage.jobs import get_job, jobs, update_job
 from tasks.storage.leases import lease_if_free
@@ -141,3 +142,15 @@ def test_every_open_job_is_polled_and_no_other(store: Store) -> None:
         say(submitted(store, name, status=status), status="running", step=1, total_steps=2)
     assert {report.id for report in poll_jobs.fn(None)} == {"job-1", "job-2"}
     assert [job.step for job in sorted(jobs(store), key=lambda job: job.id)] == [1, 1, 0]
+
+
+def test_a_backend_that_cannot_be_asked_does_not_hide_the_other_jobs(store: Store) -> None:
+    (submitted(store, "job-1", backend_id=None)).mkdir(parents=True)
+    (training_job(store, get_job(store, "job-1")).folder / "refuse").touch()
+    say(submitted(store, "job-2", status="running"), status="running", step=4, total_steps=9)
+    assert {report.id: report.step for report in poll_jobs.fn(None)} == {"job-1": 0, "job-2": 4}
+    stuck = get_job(store, "job-1").stuck
+    assert stuck is not None
+    assert "scripted could not be asked: The backend is closed" in stuck
+    with pytest.raises(ModelUnavailable, match="The backend is closed"):
+        poll_jobs.fn("job-1")
