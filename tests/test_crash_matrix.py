@@ -20,7 +20,7 @@ THINGS = ("flow", "worker", "server", "database")
 REAL, WRITTEN = 12, 40  # conversations; examples to write: together they cross the threshold
 CALLS = 3 * WRITTEN
 IN_FLIGHT = 32  # tasks/policies.py: CONCURRENT_CALLS
-NUDGE = 15.0  # the schedule looks every two minutes; here somebody does more often
+NUDGE = 40.0  # the schedule looks every two minutes; here somebody does more often
 PATIENCE = 240.0
 
 
@@ -112,10 +112,7 @@ class Loop:
         return str(json.loads(path.read_text())["status"]) if path.exists() else None
 
     def trained(self) -> bool:
-        if self.trainer() in ("completed", "error"):
-            return self.trainer() == "completed"
-        self.nudge()
-        return False
+        return self.trainer() == "completed"
 
     # promote
 
@@ -137,7 +134,7 @@ class Loop:
         """Kill the thing in the middle of a stage, start it again, and return how the stage came to its end."""
         if stage.gate:
             self.house.close_gate(stage.gate)
-        self.by_hand, self.nudged = 0, time.monotonic()
+        self.by_hand = 0
         stage.begin(self)
         self.house.wait(lambda: stage.ready(self), PATIENCE, f"the middle of {stage.name}")
         began = time.monotonic()
@@ -147,6 +144,7 @@ class Loop:
         else:
             self.house.open_gate(stage.gate)
         self.restart()
+        self.nudged = time.monotonic() - NUDGE * (self.thing == "flow" and stage.name in ("train", "watch"))
         while not stage.over(self):
             assert time.monotonic() - began < PATIENCE, f"never came to its end\n{self.story(stage)}"
             self.nudge()

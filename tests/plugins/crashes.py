@@ -26,6 +26,7 @@ from services import Services
 TRAINER = "tasks.training.lora"
 # What makes the waiting in Prefect short; what is waited for stays the same.
 QUICK = {
+    "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "1",
     "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
     "UNDERSTUDY_RETELL_SECONDS": "30",
 }
