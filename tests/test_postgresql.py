@@ -50,6 +50,17 @@ def test_a_plain_url_works(server: PostgresServer, tmp_path: Path) -> None:
         store.engine.dispose()
 
 
+def test_a_text_with_nul_is_kept_with_another_character_for_it(store: Store) -> None:
+    row = conversation("a").model_copy(update={"messages": "x\0y"})
+    assert store.add_new(row)
+    assert not store.add_new(row)
+    with store.session(write=True) as session:
+        (kept,) = session.exec(select(Conversation)).all()
+        assert kept.messages == "x\N{REPLACEMENT CHARACTER}y"
+        kept.category = "\0"
+        session.add(kept)
+
+
 def test_dropped_connections_are_made_again(server: PostgresServer, store: Store) -> None:
     for name in "abc":
         assert store.add_new(conversation(name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from itertools import chain, repeat
 from logging import getLogger
 from typing import Any, Literal, TypeVar
@@ -149,9 +150,22 @@ def _complete_postgresql(_dialect: Any, _record: Any, _arguments: Any, parameter
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    connection.adapters.register_dumper(str, _text_dumper())
     connection.autocommit = True
     connection.execute(SESSION)
     connection.autocommit = False
+
+
+@cache
+def _text_dumper() -> type[Any]:
+    """Return what writes strings for PostgreSQL, whose texts hold every character but NUL; models write that too."""
+    from psycopg.types.string import StrDumper
+
+    class TextDumper(StrDumper):
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+    return TextDumper
 
 
 def _begin_postgresql(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from tiny_checkpoint import write_tiny_checkpoint
 
 THINGS = ("heater", "tap", "lock", "lamp", "oven", "fan", "door", "bell", "shower", "window")
 PERSONA = """\
-name: keeper
+name: {name}
 display_name: Keeper
 description: Looks after a house.
 agent_type: property_manager
@@ -26,13 +26,13 @@ sampling: {{serving_max_tokens: 24}}
 """
 
 
-def write_keeper(folder: Path, *, approval: bool = False) -> Path:
+def write_keeper(folder: Path, *, name: str = "keeper", approval: bool = False) -> Path:
     """Write the persona's file, and its base model if it is not there; return the file."""
     model = folder / "model"
     if not model.exists():
-        write_tiny_checkpoint(model)
-    path = folder / "keeper.yaml"
-    path.write_text(PERSONA.format(model=model, approval=str(approval).lower()))
+        write_tiny_checkpoint(model, window=4096)
+    path = folder / f"{name}.yaml"
+    path.write_text(PERSONA.format(name=name, model=model, approval=str(approval).lower()))
     return path
 
 

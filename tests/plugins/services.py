@@ -158,14 +158,19 @@ class Services:
             if (state is None or run["state_name"] == state) and (not begun or run["start_time"])
         ]
 
-    def run(self, deployment: str, **parameters: Any) -> None:
-        """Have the worker run a deployment to its end."""
+    def begin(self, deployment: str, **parameters: Any) -> str:
+        """Have the worker run a deployment; return the run's id."""
         found = self.post("/deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
         path = f"/deployments/{found[0]['id']}/create_flow_run"
         created = self.post(path, {"parameters": parameters, "state": {"type": "SCHEDULED"}})
+        return str(created["id"])
+
+    def run(self, deployment: str, **parameters: Any) -> None:
+        """Have the worker run a deployment to its end."""
+        created = self.begin(deployment, **parameters)
 
         def ended() -> bool:
-            runs = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [created["id"]]}}})
+            runs = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [created]}}})
             state: str = runs[0]["state_type"]
             assert state not in ("FAILED", "CRASHED"), self.log("worker")
             return state == "COMPLETED"

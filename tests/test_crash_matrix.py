@@ -1,0 +1,308 @@
+"""kill -9 of every part at every stage of the loop: it goes on, and nothing is lost or done twice.
+
+A row a killed thing, a column a stage. Each row is a loop of its own, from generation to a version on stage;
+its thing dies once in every stage and is started again at once, as an init system would.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from crashes import CrashHouse, crash_house
+from keeper import write_conversations, write_keeper
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow]
+
+THINGS = ("flow", "worker", "server", "database")
+REAL, WRITTEN = 12, 40  # conversations; examples to write: together they cross the threshold
+CALLS = 3 * WRITTEN
+IN_FLIGHT = 32  # tasks/policies.py: CONCURRENT_CALLS
+NUDGE = 40.0  # the schedule looks every two minutes; here somebody does more often
+PATIENCE = 240.0
+
+
+@dataclass
+class Matrix:
+    """What became of each kill."""
+
+    cells: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        head = ["killed", *(stage.name for stage in STAGES)]
+        lines = [
+            [thing, *(self.cells.get((thing, stage.name), "–") for stage in STAGES)] for thing in THINGS
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+        return "\n".join(
+            " │ ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            for line in [head, *lines]
+        )
+
+
+@dataclass
+class Loop:
+    """One persona's way from generation to the stage, in which one thing is killed again and again."""
+
+    house: CrashHouse
+    thing: str
+    asked_before: int = 0
+    nudged: float = 0.0
+    by_hand: int = 0
+
+    @property
+    def persona(self) -> str:
+        return f"keeper-{self.thing}"
+
+    def count(self, table: str, condition: str = "true") -> int:
+        return int(self.house.one(f"SELECT count(*) FROM {table} WHERE persona = '{self.persona}' AND {condition}"))
+
+    def job(self) -> Any:
+        found = self.house.rows(f"SELECT id, status, restarts FROM jobs WHERE persona = '{self.persona}'")
+        return found[0] if found else None
+
+    def runs(self, flow: str) -> list[dict[str, Any]]:
+        """Return the runs of a flow that are about this persona; of `watch`, which is about all, every one."""
+        return [
+            run
+            for run in self.house.flow_runs(flow)
+            if flow == "watch" or self.persona in str(run["parameters"].get("spec"))
+        ]
+
+    def open_run(self, flow: str) -> dict[str, Any]:
+        """Return the run of a flow that runs now."""
+        found: dict[str, Any] = self.house.wait(
+            lambda: [run for run in self.runs(flow) if run["state_type"] == "RUNNING"], 60, f"{flow} running"
+        )[-1]
+        return found
+
+    def nudge(self) -> None:
+        """Look after open jobs and rounds, unless somebody did just now."""
+        if time.monotonic() - self.nudged > NUDGE:
+            self.nudged = time.monotonic()
+            self.house.begin("watch", spec={"follow": False})
+
+    # generate
+
+    def begin_generate(self) -> None:
+        chain = {"rungs": [{"model": "scripted/slow-0.6"}]}
+        path = str(self.house.folder / f"{self.persona}.yaml")
+        spec = {"name": self.persona, "persona": path, "count": WRITTEN, "writers": chain, "actors": chain}
+        self.house.begin("generate", spec={**spec, "seed": THINGS.index(self.thing)})
+
+    def calls(self) -> list[str]:
+        return self.house.calls()[self.asked_before :]
+
+    def generated(self) -> bool:
+        runs = self.runs("generate")
+        if runs and all(run["state_type"] == "FAILED" for run in runs):
+            self.by_hand += 1
+            self.begin_generate()
+        return any(run["state_type"] == "COMPLETED" for run in runs)
+
+    # train
+
+    def trainer(self) -> str | None:
+        """Return what the trainer says of itself."""
+        if (job := self.job()) is None:
+            return None
+        path = self.house.home / "objects" / "jobs" / job[0] / "state.json"
+        return str(json.loads(path.read_text())["status"]) if path.exists() else None
+
+    def trained(self) -> bool:
+        return self.trainer() == "completed"
+
+    # promote
+
+    def waits(self) -> bool:
+        runs = [run for run in self.runs("promote") if run["state_name"] == "Suspended"]
+        return bool(runs) and self.count("promotions", "state = 'waiting'") == 1
+
+    def approve(self) -> None:
+        (run,) = [run for run in self.runs("promote") if run["state_name"] == "Suspended"]
+        answer = {"approve": True, "by": "Ana", "note": "ok"}
+        self.house.post(f"/flow_runs/{run['id']}/resume", {"run_input": answer})
+
+    def on_stage(self) -> bool:
+        return self.count("live") == 1
+
+    # all
+
+    def survive(self, stage: "Stage") -> str:
+        """Kill the thing in the middle of a stage, start it again, and return how the stage came to its end."""
+        if stage.gate:
+            self.house.close_gate(stage.gate)
+        self.by_hand = 0
+        stage.begin(self)
+        self.house.wait(lambda: stage.ready(self), PATIENCE, f"the middle of {stage.name}")
+        began = time.monotonic()
+        self.kill(stage)
+        if not stage.gate:
+            assert stage.unfinished(self), "a miss: it was over before the kill"
+        else:
+            self.house.open_gate(stage.gate)
+        self.restart()
+        self.nudged = time.monotonic() - NUDGE * (self.thing == "flow" and stage.name in ("train", "watch"))
+        while not stage.over(self):
+            assert time.monotonic() - began < PATIENCE, f"never came to its end\n{self.story(stage)}"
+            self.nudge()
+            time.sleep(0.3)
+        return f"ok {time.monotonic() - began:.0f} s, {self.how(stage)}"
+
+    def kill(self, stage: "Stage") -> None:
+        if self.thing == "flow" and stage.flow is None:
+            assert self.house.kill_trainers(), "a miss: nobody trains"
+        elif self.thing == "flow":
+            assert self.house.kill_flow(self.open_run(stage.flow)["id"]), "a miss: the flow has no process"
+        else:
+            {
+                "worker": self.house.kill_worker,
+                "server": self.house.kill_server,
+                "database": self.house.kill_database,
+            }[self.thing]()
+
+    def restart(self) -> None:
+        """Start what was killed; a flow is started by the automations."""
+        if self.thing == "worker":
+            self.house.start_worker()
+        elif self.thing == "server":
+            self.house.start_server()
+        elif self.thing == "database":
+            self.house.postgresql.start()
+
+    def how(self, stage: "Stage") -> str:
+        """Say how a stage came to its end."""
+        if stage.flow is None:
+            return "continued" if self.job()[2] else "went on"
+        runs = [run for run in self.runs(stage.flow) if stage.flow != "watch" and run["start_time"]]
+        if self.by_hand:
+            return "begun by hand"
+        if len(runs) > 1:
+            return "asked again"
+        return "again" if runs and runs[0]["run_count"] > 1 + (stage.name == "approve") else "went on"
+
+    def story(self, stage: "Stage") -> str:
+        """Return what Prefect knows of a stage's runs, for who must find out what went wrong."""
+        return "\n".join(
+            f"{run['name']} {run['state_name']} {run['run_count']} {(run['state'] or {}).get('message')}"
+            for run in self.runs(stage.flow or "watch")
+        )
+
+
+def always(_loop: Loop) -> bool:
+    return True
+
+
+def nothing(_loop: Loop) -> None:
+    """Begin nothing: the stage before does."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A column: what begins it, when it is in its middle, when it is over, and who does it."""
+
+    name: str
+    flow: str | None
+    over: Callable[[Loop], bool]
+    begin: Callable[[Loop], None] = nothing
+    gate: str | None = None
+    middle: Callable[[Loop], bool] | None = None
+    unfinished: Callable[[Loop], bool] = always
+
+    def ready(self, loop: Loop) -> bool:
+        if self.middle is not None and self.middle(loop):
+            return True
+        return self.gate is not None and loop.house.is_held(self.gate)
+
+
+STAGES = (
+    Stage(
+        "generate",
+        "generate",
+        begin=Loop.begin_generate,
+        middle=lambda loop: len(loop.calls()) > WRITTEN + 5,
+        unfinished=lambda loop: len(loop.calls()) < CALLS,
+        over=Loop.generated,
+    ),
+    Stage("submit", "retrain", gate="jobs", over=lambda loop: loop.trainer() is not None),
+    Stage(
+        "train",
+        None,
+        middle=lambda loop: loop.trainer() == "running",
+        unfinished=lambda loop: loop.trainer() == "running",
+        over=Loop.trained,
+    ),
+    Stage(
+        "watch",
+        "watch",
+        gate="jobs",
+        begin=lambda loop: loop.house.begin("watch", spec={"follow": False}),
+        over=lambda loop: loop.job()[1] == "completed",
+    ),
+    Stage(
+        "evaluate",
+        "evaluate",
+        gate="evaluations",
+        over=lambda loop: loop.count("evaluations") == 1,
+    ),
+    Stage("promote", "promote", gate="promotions", over=Loop.waits),
+    Stage("approve", "promote", gate="promotions", begin=Loop.approve, over=Loop.on_stage),
+)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashHouse]:
+    with crash_house(tmp_path_factory.mktemp("crash")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def matrix(house: CrashHouse, request: pytest.FixtureRequest) -> Iterator[Matrix]:
+    """Print what became of the kills, and keep it beside the logs."""
+    found = Matrix()
+    yield found
+    (house.folder / "matrix.txt").write_text(f"{found}\n")
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{found}")
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_the_loop_survives_the_kills_of(thing: str, house: CrashHouse, matrix: Matrix) -> None:
+    loop = Loop(house, thing, asked_before=len(house.calls()))
+    write_keeper(house.folder, name=loop.persona, approval=True)
+    real = write_conversations(house.folder / f"{loop.persona}.jsonl", range(REAL))
+    house.understudy("collect", f"{loop.persona}.yaml", "--file", real.name)
+    for stage in STAGES:
+        matrix.cells[thing, stage.name] = "WENT WRONG"
+        matrix.cells[thing, stage.name] = loop.survive(stage)
+    nothing_lost_or_doubled(loop)
+
+
+def nothing_lost_or_doubled(loop: Loop) -> None:
+    """Check that a loop left one of everything, and nothing behind."""
+    house, job = loop.house, loop.job()[0]
+    written = f"source = 'synthetic' AND origin LIKE '{loop.persona}:%'"
+    assert (loop.count("examples"), loop.count("examples", written)) == (REAL + WRITTEN, WRITTEN)
+    made = loop.calls()
+    assert len(set(made)) == CALLS
+    assert len(made) - CALLS <= IN_FLIGHT
+    for table in ("rounds", "datasets", "jobs", "evaluations", "versions", "promotions", "appearances"):
+        assert loop.count(table) == 1, table
+    assert house.rows(f"SELECT state, decided_by FROM promotions WHERE persona = '{loop.persona}'") == [
+        ("promoted", "Ana")
+    ]
+    steps = house.rows(f"SELECT step FROM losses WHERE job_id = '{job}' AND split = 'train' ORDER BY step")
+    total = house.one(f"SELECT total_steps FROM jobs WHERE id = '{job}'")
+    assert [step for (step,) in steps] == list(range(1, total + 1))
+    ended = ("COMPLETED", "CRASHED", "FAILED", "CANCELLED")
+    house.wait(
+        lambda: all(
+            run["state_type"] in ended
+            for flow in ("generate", "retrain", "evaluate", "promote")
+            for run in loop.runs(flow)
+        ),
+        120,
+        "the end of every run",
+    )
