@@ -32,9 +32,7 @@ class Matrix:
 
     def __str__(self) -> str:
         head = ["killed", *(stage.name for stage in STAGES)]
-        lines = [
-            [thing, *(self.cells.get((thing, stage.name), "–") for stage in STAGES)] for thing in THINGS
-        ]
+        lines = [[thing, *(self.cells.get((thing, stage.name), "–") for stage in STAGES)] for thing in THINGS]
         widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
         return "\n".join(
             " │ ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -57,7 +55,9 @@ class Loop:
         return f"keeper-{self.thing}"
 
     def count(self, table: str, condition: str = "true") -> int:
-        return int(self.house.one(f"SELECT count(*) FROM {table} WHERE persona = '{self.persona}' AND {condition}"))
+        return int(
+            self.house.one(f"SELECT count(*) FROM {table} WHERE persona = '{self.persona}' AND {condition}")
+        )
 
     def job(self) -> Any:
         found = self.house.rows(f"SELECT id, status, restarts FROM jobs WHERE persona = '{self.persona}'")
