@@ -32,6 +32,7 @@ REPEATED = 0.5
 COPIED_WORDS = 12
 WORDS_PER_TOKEN = 0.72
 SLACK = 1.6
+FREER = 0.25
 
 Ask = Callable[[ChatRequest], Awaitable[ChatAnswer]]
 
@@ -82,7 +83,7 @@ async def _speak(
     for number in range(ASKS):
         draw = int(fingerprint(str(seed), str(len(spoken.turns)), str(number)), 16) % 2**31
         told = instruction(spoken, speaker, reasons=(*reasons, *problems))
-        answer = await ask(turn_request(spoken, speaker, told, seed=draw))
+        answer = await ask(turn_request(spoken, speaker, told, seed=draw, retry=number))
         spent["calls"] += 1
         spent["prompt_tokens"] += answer.usage.prompt_tokens
         spent["completion_tokens"] += answer.usage.completion_tokens
@@ -108,18 +109,21 @@ def _checked(take: Take, count: CountTokens) -> Take:
     )
 
 
-def turn_request(spoken: Spoken, speaker: int, told: str, *, seed: int) -> ChatRequest:
-    """Ask the speaker's persona for the next turn; `told` is its instruction, kept out of what was said."""
+def turn_request(spoken: Spoken, speaker: int, told: str, *, seed: int, retry: int = 0) -> ChatRequest:
+    """Ask the speaker's persona for the next turn; `told` is its instruction, kept out of what was said.
+
+    Every retry draws more freely: what was refused is mostly repetition.
+    """
     persona = load_persona(spoken.scene.participants[speaker].persona)
     system = f"{persona.system_prompt.strip()}\n\n{spoken.scene.told_to(speaker)}\n\n{told}"
     said = heard(spoken, speaker) or chat(("user", spoken.scene.told_to(speaker)))
     return ChatRequest(
         messages=(*chat(("system", system)), *said),
         sampling=Sampling(
-            temperature=min(persona.sampling.temperature, 1.0),
+            temperature=min(persona.sampling.temperature + FREER * retry, 1.0),
             top_p=0.95,
             max_tokens=_size(spoken)[1],
-            frequency_penalty=0.5,
+            frequency_penalty=0.5 + FREER * retry,
             seed=seed,
         ),
     )
