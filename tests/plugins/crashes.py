@@ -26,7 +26,7 @@ from services import Services
 TRAINER = "tasks.training.lora"
 # What makes the waiting in Prefect short; what is waited for stays the same.
 QUICK = {
-    "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "1",
+    "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
     "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
     "UNDERSTUDY_RETELL_SECONDS": "30",
 }
@@ -38,9 +38,10 @@ class CrashHouse(Services):
     def __init__(self, folder: Path, postgresql: PostgresServer) -> None:
         self.postgresql = postgresql
         self.tables = postgresql.new_database()
+        self.prefects = postgresql.new_database(driver="asyncpg")
         super().__init__(
             folder,
-            PREFECT_API_DATABASE_CONNECTION_URL=postgresql.new_database(driver="asyncpg"),
+            PREFECT_API_DATABASE_CONNECTION_URL=self.prefects,
             UNDERSTUDY_DATABASE_URL=self.tables,
             SCRIPTED_CALLS=str(folder / "calls"),
             **QUICK,
@@ -67,10 +68,28 @@ class CrashHouse(Services):
             time.sleep(1)
         return super().post(path, body)
 
+    def hasten(self, automation: str, seconds: float) -> None:
+        """Have an automation that waits for something to fail to happen wait for less."""
+        (found,) = [one for one in self.post("/automations/filter", {}) if one["name"].endswith(automation)]
+        changed = {**found, "trigger": {**found["trigger"], "within": seconds}}
+        for given in ("id", "created", "updated"):
+            changed.pop(given)
+        httpx.put(f"{self.url}/automations/{found['id']}", json=changed, timeout=30).raise_for_status()
+
+    def taken_slots(self) -> dict[str, int]:
+        """Return how many slots are taken of each deployment's concurrency limit that has some."""
+        found = self.post("/v2/concurrency_limits/filter", {})
+        return {limit["name"]: limit["active_slots"] for limit in found if limit["active_slots"]}
+
     def calls(self) -> list[str]:
         """Return the key of every call that the scripted model was asked, in order."""
         path = self.folder / "calls"
         return path.read_text().split() if path.exists() else []
+
+    def news(self, about: str) -> list[str]:
+        """Return the events of ours that Prefect has heard about a thing, oldest first."""
+        heard = f"SELECT event FROM events WHERE resource_id LIKE 'understudy.%{about}%' ORDER BY occurred"
+        return [event for (event,) in self.postgresql.query(self.prefects, heard)]
 
     def close_gate(self, table: str) -> None:
         """Hold back whoever writes to a table from now on; reading goes on."""
@@ -158,6 +177,7 @@ def crash_house(folder: Path) -> Iterator[CrashHouse]:
         try:
             house.start_server()
             house.understudy("deploy")
+            house.hasten("crashed run → again", 12)
             house.start_worker()
             yield house
         finally:

@@ -158,11 +158,11 @@ class Services:
             if (state is None or run["state_name"] == state) and (not begun or run["start_time"])
         ]
 
-    def begin(self, deployment: str, **parameters: Any) -> str:
-        """Have the worker run a deployment; return the run's id."""
+    def begin(self, deployment: str, state: str = "SCHEDULED", **parameters: Any) -> str:
+        """Have the worker run a deployment; return the run's id. A PENDING one is taken by nobody."""
         found = self.post("/deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
         path = f"/deployments/{found[0]['id']}/create_flow_run"
-        created = self.post(path, {"parameters": parameters, "state": {"type": "SCHEDULED"}})
+        created = self.post(path, {"parameters": parameters, "state": {"type": state}})
         return str(created["id"])
 
     def run(self, deployment: str, **parameters: Any) -> None:
