@@ -32,7 +32,7 @@ REPEATED = 0.5
 COPIED_WORDS = 12
 WORDS_PER_TOKEN = 0.72
 SLACK = 1.6
-FREER = 0.25
+FREER = 0.15
 
 Ask = Callable[[ChatRequest], Awaitable[ChatAnswer]]
 
