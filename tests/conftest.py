@@ -19,6 +19,14 @@ settings.register_profile("no deadline", deadline=None)  # no test here asserts 
 settings.load_profile("no deadline")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the quick tests first and whatever starts a Prefect server after them.
+
+    Threads of Prefect's clients draw from the global random state; hypothesis takes that for the test's own.
+    """
+    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in ("slow", "prefect")])
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the test a home folder of its own; settings read it from the environment."""
