@@ -22,18 +22,7 @@ def answer(store: Store, version: str, *, approve: bool, by: str, note: str | No
     with telling():
         answered = answer_promotion(store, version, approve=approve, by=by, note=note)
     if os.environ.get("PREFECT_API_URL"):
-        asyncio.run(_resume(answered.evaluation_id, {"approve": approve, "by": by, "note": note}))
+        from flows.promote import Approval, resume_waiting
+
+        asyncio.run(resume_waiting(answered.evaluation_id, Approval(approve=approve, by=by, note=note)))
     return promotion_report(store, answered)
-
-
-async def _resume(evaluation: str, said: dict[str, object]) -> None:
-    from prefect import get_client
-    from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
-    from prefect.client.schemas.objects import StateType
-
-    suspended = FlowRunFilter.model_validate({"state": {"type": {"any_": [StateType.PAUSED.value]}}})
-    named = FlowFilter.model_validate({"name": {"any_": ["promote"]}})
-    async with get_client() as client:
-        for run in await client.read_flow_runs(flow_filter=named, flow_run_filter=suspended):
-            if run.parameters.get("spec", {}).get("evaluation") == evaluation:
-                await client.resume_flow_run(run.id, run_input=said)

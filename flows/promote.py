@@ -9,7 +9,9 @@ import asyncio
 from datetime import timedelta
 from typing import Any, cast
 
-from prefect import flow
+from prefect import flow, get_client
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
+from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
@@ -43,6 +45,7 @@ async def promote(spec: PromoteSpec) -> PromotionReport:
         asked = Approval.with_initial_data(description=promotion_text(report), approve=False)
         said = await _person(asked)
         report = await asyncio.to_thread(record_answer, report, said.approve, said.by, said.note)
+        await resume_waiting(report.evaluation, said)
     await table(
         f"gate-{report.persona}",
         [check.model_dump() for check in report.decision.checks],
@@ -56,6 +59,19 @@ async def _person(asked: type[Approval]) -> Approval:
     patience = int(PATIENCE.total_seconds())
     waiting: Any = suspend_flow_run(wait_for_input=asked, timeout=patience, key="approval")
     return cast("Approval", await waiting)
+
+
+async def resume_waiting(evaluation: str, said: Approval) -> None:
+    """Resume every run that is suspended for an answer on the evaluation, which has been given.
+
+    Usually that is one; a step that is asked for again after a crash may have begun another.
+    """
+    suspended = FlowRunFilter.model_validate({"state": {"type": {"any_": [StateType.PAUSED.value]}}})
+    named = FlowFilter.model_validate({"name": {"any_": ["promote"]}})
+    async with get_client() as client:
+        for run in await client.read_flow_runs(flow_filter=named, flow_run_filter=suspended):
+            if run.parameters.get("spec", {}).get("evaluation") == evaluation:
+                await client.resume_flow_run(run.id, run_input=said.model_dump())
 
 
 def _can_suspend() -> bool:

@@ -23,18 +23,19 @@ CALLS = 3 * WRITTEN
 IN_FLIGHT = 32  # tasks/policies.py: CONCURRENT_CALLS
 LOOK = 40.0  # the schedule looks every two minutes; here somebody does more often
 PATIENCE = 240.0
-TOLD = "notifications"
+NEWS = "news of the version"  # what Prefect heard; shown and not held against anybody
 
 
 @dataclass
 class Matrix:
-    """What became of each kill."""
+    """What became of each kill, and how long after it the stage was over (the restart included)."""
 
     cells: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        head = ["killed", *(stage.name for stage in STAGES)]
-        lines = [[thing, *(self.cells.get((thing, stage.name), "–") for stage in STAGES)] for thing in THINGS]
+        columns = [*(stage.name for stage in STAGES), NEWS]
+        head = ["killed", *columns]
+        lines = [[thing, *(self.cells.get((thing, name), "–") for name in columns)] for thing in THINGS]
         widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
         return "\n".join(
             " │ ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -119,13 +120,21 @@ class Loop:
             self.look(every=10.0)
         return bool(status == "completed")
 
+    # evaluate
+
+    def answered(self) -> int:
+        return int(self.house.one(f"SELECT count(*) FROM calls WHERE model LIKE '%@{self.job()[0]}'"))
+
     # promote
 
     def waits(self) -> bool:
         waiting = self.count("promotions", "state = 'waiting'") == 1
         return waiting and any(run["state_name"] == "Suspended" for run in self.runs("promote"))
 
-    def approve(self) -> None:
+    def approve(self, now: bool) -> None:
+        """Answer: before the kill where that is to hit the run that goes on, after it where it waits."""
+        if not now:
+            return
         (run,) = [run for run in self.runs("promote") if run["state_name"] == "Suspended"]
         answer = {"approve": True, "by": "Ana", "note": "ok"}
         self.house.post(f"/flow_runs/{run['id']}/resume", {"run_input": answer})
@@ -149,6 +158,7 @@ class Loop:
         else:
             self.house.open_gate(stage.gate)
         self.restart()
+        stage.then(self)
         self.await_next(stage)
         self.looked = time.monotonic() - 10.0 * (stage.name == "train")
         while not stage.over(self):
@@ -213,7 +223,7 @@ def nothing(_loop: Loop) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """A column: what begins it, when it is in its middle, when it is over, and who does it."""
+    """A column: who does it, what begins it, when it is in its middle, what then, and when it is over."""
 
     name: str
     flow: str | None
@@ -221,6 +231,7 @@ class Stage:
     begin: Callable[[Loop], None] = nothing
     gate: str | None = None
     middle: Callable[[Loop], bool] | None = None
+    then: Callable[[Loop], None] = nothing
     unfinished: Callable[[Loop], bool] = always
 
     def ready(self, loop: Loop) -> bool:
@@ -250,10 +261,19 @@ STAGES = (
         "evaluate",
         "evaluate",
         gate="evaluations",
+        middle=lambda loop: loop.answered() > 0,
         over=lambda loop: loop.count("evaluations") == 1,
     ),
     Stage("promote", "promote", gate="promotions", over=Loop.waits),
-    Stage("approve", "promote", gate="promotions", begin=Loop.approve, over=Loop.on_stage),
+    Stage(
+        "approve",
+        "promote",
+        gate="promotions",
+        begin=lambda loop: loop.approve(loop.thing == "flow"),
+        middle=lambda loop: loop.thing != "flow" and loop.waits(),
+        then=lambda loop: loop.approve(loop.thing != "flow"),
+        over=Loop.on_stage,
+    ),
 )
 
 
@@ -312,7 +332,7 @@ def test_the_loop_survives_the_kills_of(thing: str, house: CrashHouse, matrix: M
         matrix.cells[thing, stage.name] = "WENT WRONG"
         matrix.cells[thing, stage.name] = loop.survive(stage)
     nothing_lost_or_doubled(loop)
-    matrix.cells[thing, TOLD] = ", ".join(news.rpartition(".")[2] for news in house.news(f"{loop.persona}-"))
+    matrix.cells[thing, NEWS] = ", ".join(news.rpartition(".")[2] for news in house.news(f"{loop.persona}-"))
 
 
 def nothing_lost_or_doubled(loop: Loop) -> None:

@@ -153,13 +153,20 @@ def test_a_person_approves_the_next_version_in_prefects_ui(
     assert keeper["waiting"] == [name]
     assert f"understudy approve {name}" in keeper["next"][0]
 
-    (run,) = house.wait(lambda: house.flow_runs("promote", state="Suspended"), 60, "the suspended run")
+    (evaluation,) = house.rows("SELECT evaluation_id FROM promotions WHERE state = 'waiting'")[0]
+    house.begin(
+        "promote", spec={"persona": "keeper", "evaluation": evaluation}
+    )  # asked for twice, after a crash
+    house.wait(lambda: len(house.flow_runs("promote", state="Suspended")) == 2, 120, "two suspended runs")
+    run = house.flow_runs("promote", state="Suspended")[0]
     house.post(f"/flow_runs/{run['id']}/resume", {"run_input": {"approve": True, "by": "Ana", "note": "ok"}})
     house.wait(lambda: house.rows("SELECT version FROM live") == [(name,)], 120, "the version on stage")
     assert house.rows("SELECT state, decided_by FROM promotions WHERE state <> 'refused'")[-1] == (
         "promoted",
         "Ana",
     )
+    house.wait(lambda: not house.flow_runs("promote", state="Suspended"), 60, "the end of both runs")
+    assert house.count("appearances") == 2
     subjects = {f"Understudy: {name} {what}" for what in ("waiting", "promoted")}
     house.wait(lambda: subjects <= {note["subject"] for note in notified[1]}, 60, "both notifications")
 

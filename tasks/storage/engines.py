@@ -158,7 +158,7 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
 
 @cache
 def _text_dumper() -> type[Any]:
-    """Return what writes strings for PostgreSQL, whose texts hold every character but NUL, as models may."""
+    """Return what writes texts for PostgreSQL, which hold every character but NUL; models may say it."""
     from psycopg.types.string import StrDumper
 
     class TextDumper(StrDumper):
