@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 POOL = "understudy"
 BLOCK = "understudy-notifications"
-AUTOMATIONS = Path(__file__).parent / "automations.yaml"
-PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
+HERE = Path(__file__).parent
+AUTOMATIONS = HERE / "automations.yaml"
+# At the top of a checkout; a wheel brings it along beside this file.
+PREFECT_YAML = next(HERE.parent.glob("prefect.yaml"), HERE / "prefect.yaml")
 SLACK = "https://hooks.slack.com/"
 
 
