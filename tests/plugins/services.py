@@ -166,13 +166,16 @@ class Services:
         return str(created["id"])
 
     def run(self, deployment: str, **parameters: Any) -> None:
-        """Have the worker run a deployment to its end."""
+        """Have the worker run a deployment to its end; again where it gave way to its own schedule."""
         created = self.begin(deployment, **parameters)
 
         def ended() -> bool:
+            nonlocal created
             runs = self.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [created]}}})
             state: str = runs[0]["state_type"]
             assert state not in ("FAILED", "CRASHED"), self.log("worker")
+            if state == "CANCELLED":
+                created = self.begin(deployment, **parameters)
             return state == "COMPLETED"
 
         self.wait(ended, 240, f"the end of {deployment}")
