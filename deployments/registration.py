@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 POOL = "understudy"
 BLOCK = "understudy-notifications"
-HERE = Path(__file__).parent
-AUTOMATIONS = HERE / "automations.yaml"
-# At the top of a checkout; a wheel brings it along beside this file.
-PREFECT_YAML = next(HERE.parent.glob("prefect.yaml"), HERE / "prefect.yaml")
+AUTOMATIONS = Path(__file__).parent / "automations.yaml"
+PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
 SLACK = "https://hooks.slack.com/"
 
 
