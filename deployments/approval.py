@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 
+from agents.errors import StorageError
 from deployments.launch import telling
 from tasks.promote import PromotionReport, answer_promotion, promotion_report
 from tasks.storage.store import Store
+from tasks.storage.tables import Promotion
 
 
 def answer(store: Store, version: str, *, approve: bool, by: str, note: str | None) -> PromotionReport:
@@ -22,7 +24,20 @@ def answer(store: Store, version: str, *, approve: bool, by: str, note: str | No
     with telling():
         answered = answer_promotion(store, version, approve=approve, by=by, note=note)
     if os.environ.get("PREFECT_API_URL"):
-        from flows.promote import Approval, resume_waiting
-
-        asyncio.run(resume_waiting(answered.evaluation_id, Approval(approve=approve, by=by, note=note)))
+        _resume(answered, approve=approve)
     return promotion_report(store, answered)
+
+
+def _resume(answered: Promotion, *, approve: bool) -> None:
+    import httpx
+
+    from flows.promote import Approval, resume_waiting
+
+    said = Approval(approve=approve, by=answered.decided_by or "", note=answered.note)
+    try:
+        asyncio.run(resume_waiting(answered.evaluation_id, said))
+    except httpx.HTTPError as error:
+        raise StorageError(
+            f"{answered.version} is {answered.state}, but the Prefect server could not be told: {error!r}.",
+            "The run that waits there ends once somebody resumes it; nobody was notified.",
+        ) from error

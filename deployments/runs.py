@@ -9,6 +9,7 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from agents.errors import StorageError
 from deployments.launch import check_answers
 
 if TYPE_CHECKING:
@@ -25,12 +26,27 @@ async def recent_runs() -> dict[str, Any]:
 
     Raises StorageError when the server that PREFECT_API_URL names does not answer.
     """
+    import httpx
+
+    server = os.environ["PREFECT_API_URL"]
+    check_answers(server)
+    try:
+        recent, scheduled, names = await _asked()
+    except httpx.HTTPError as error:
+        raise StorageError(f"The Prefect server at {server} went away: {error!r}.", "Look again.") from error
+    return {
+        "server": server,
+        "recent": [_row(run, run.name, run.start_time) for run in recent],
+        "scheduled": _next_of_each(scheduled, names),
+    }
+
+
+async def _asked() -> tuple[list[FlowRun], list[FlowRun], dict[UUID, str]]:
+    """Return our newest runs, those to come, and the deployments' names by id."""
     from prefect import get_client
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.client.schemas.sorting import FlowRunSort
 
-    server = os.environ["PREFECT_API_URL"]
-    check_answers(server)
     begun: dict[str, Any] = {"tags": {"all_": [TAG]}, "start_time": {"is_null_": False}}
     coming: dict[str, Any] = {"tags": {"all_": [TAG]}, "state": {"type": {"any_": ["SCHEDULED", "PAUSED"]}}}
     async with get_client() as client:
@@ -43,11 +59,7 @@ async def recent_runs() -> dict[str, Any]:
             limit=200,
         )
         names = {row.id: row.name for row in await client.read_deployments()}
-    return {
-        "server": server,
-        "recent": [_row(run, run.name, run.start_time) for run in recent],
-        "scheduled": _next_of_each(scheduled, names),
-    }
+    return recent, scheduled, names
 
 
 def _next_of_each(runs: list[FlowRun], names: dict[UUID, str]) -> list[dict[str, object]]:

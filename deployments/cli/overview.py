@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any
 
+from agents.errors import StorageError
 from deployments.cli.console import say, say_json, say_table
 from tasks.overview import JobStanding, PersonaStanding, jobs_standing, personas_standing
 from tasks.storage.store import Store
@@ -37,9 +38,12 @@ def overview(store: Store) -> dict[str, Any]:
     """Return everything as plain values: personas, jobs, runs, scheduled runs."""
     from deployments.runs import recent_runs
 
-    runs: dict[str, Any] = {"server": None, "recent": [], "scheduled": []}
-    if os.environ.get("PREFECT_API_URL"):
-        runs = asyncio.run(recent_runs())
+    runs: dict[str, Any] = {"server": os.environ.get("PREFECT_API_URL"), "recent": [], "scheduled": []}
+    if runs["server"]:
+        try:
+            runs = asyncio.run(recent_runs())
+        except StorageError as error:
+            runs["error"] = str(error)
     return {
         "personas": [standing.model_dump() for standing in personas_standing(store)],
         "jobs": [standing.model_dump() for standing in jobs_standing(store)],
@@ -59,6 +63,8 @@ def say_overview(found: dict[str, Any]) -> None:
     say("\nRUNS")
     if runs["server"] is None:
         say("No Prefect server is named (PREFECT_API_URL): nothing starts by itself.")
+    elif "error" in runs:
+        say(runs["error"])
     else:
         say_table(runs["recent"], empty=f"None yet on {runs['server']}.")
         say("\nSCHEDULED")

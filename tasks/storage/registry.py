@@ -166,8 +166,9 @@ def answer(store: Store, version: str, *, approve: bool, by: str, note: str | No
     """
     state = "promoted" if approve else "rejected"
     with store.session(write=True) as session:
-        rows = session.exec(select(Promotion).where(Promotion.version == version)).all()
-        row = next((row for row in rows if row.state == "waiting"), rows[-1] if rows else None)
+        asked = select(Promotion).where(Promotion.version == version)
+        rows = session.exec(asked.order_by(col(Promotion.created_at).desc())).all()
+        row = next((row for row in rows if row.state == "waiting"), rows[0] if rows else None)
         if row is None or (row.state != "waiting" and (row.state, row.decided_by) != (state, by)):
             raise NotFound(
                 f"{version} does not wait for approval" + (f": it is {row.state}." if row else "."),
