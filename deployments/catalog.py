@@ -30,7 +30,8 @@ class StoreCatalog:
 
     def models(self) -> list[ServedModel]:
         """Return all models in the order base, personas, versions."""
-        return [*self._bases(), *self._aliases(), *map(self._version, registry.versions(self.store))]
+        personas, versions = cast(self.store), registry.versions(self.store)
+        return [*_bases(personas), *self._aliases(personas, versions), *map(self._version, versions)]
 
     def resolve(self, name: str) -> ServedModel:
         """Return a model by name; raise NotFound with the names there are."""
@@ -43,17 +44,10 @@ class StoreCatalog:
         """Open the model behind a name; its calls are recorded and never replayed."""
         return open_recorded(self.store, served.address, stage=STAGE, replay=False)
 
-    def _bases(self) -> Iterator[ServedModel]:
-        for address in sorted({persona.base_model for persona in cast(self.store).values()}):
-            name = parse_address(address).name
-            yield ServedModel(
-                id=name, address=address, created=0, description="The base model, without a persona."
-            )
-
-    def _aliases(self) -> Iterator[ServedModel]:
+    def _aliases(self, personas: dict[str, Persona], versions: list[Version]) -> Iterator[ServedModel]:
         live = registry.live_versions(self.store)
-        by_name = {version.name: version for version in registry.versions(self.store)}
-        shown = cast(self.store)
+        by_name = {version.name: version for version in versions}
+        shown = dict(personas)
         for name, version_name in live.items():
             shown[name] = self._cast(by_name[version_name])
         for persona in shown.values():
@@ -80,3 +74,11 @@ class StoreCatalog:
     def _cast(self, version: Version) -> Persona:
         """Return the persona as it was when the version's examples were frozen."""
         return Persona.model_validate_json(get_dataset(self.store, version.dataset_id).cast)
+
+
+def _bases(personas: dict[str, Persona]) -> Iterator[ServedModel]:
+    for address in sorted({persona.base_model for persona in personas.values()}):
+        name = parse_address(address).name
+        yield ServedModel(
+            id=name, address=address, created=0, description="The base model, without a persona."
+        )

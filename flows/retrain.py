@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from agents.errors import TrainingFailed, UnderstudyError
 from agents.schemas import Frozen
@@ -44,7 +45,12 @@ class RetrainReport(Frozen):
         return f"{text}, {self.promotion.version} {self.promotion.state}." if self.promotion else f"{text}."
 
 
-@flow(name="retrain", flow_run_name="retrain-{spec.persona}-{spec.reason}")
+def _run_name() -> str:
+    spec = RetrainSpec.model_validate(flow_run.parameters["spec"])
+    return f"retrain-{spec.persona or 'all'}-{spec.reason}"
+
+
+@flow(name="retrain", flow_run_name=_run_name)
 async def retrain(spec: RetrainSpec) -> list[RetrainReport]:
     """Begin what is due for the persona, or for every persona that the schedule means."""
     if spec.persona:

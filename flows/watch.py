@@ -17,9 +17,8 @@ from tasks.watch import JobReport, follow_job, poll_jobs
 
 
 def _run_name() -> str:
-    spec: WatchSpec | dict[str, object] = flow_run.parameters["spec"]
-    job = spec["job"] if isinstance(spec, dict) else spec.job
-    return f"watch-{job or 'all'}"
+    spec = WatchSpec.model_validate(flow_run.parameters["spec"])
+    return f"watch-{spec.job or 'all'}"
 
 
 @flow(name="watch", flow_run_name=_run_name)

@@ -5,7 +5,6 @@ Does not know in what order shards are written. What is dropped at a seat is rep
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,14 +14,14 @@ from prefect.runtime import task_run
 
 from agents import turns
 from agents.conversations import CountTokens, Spoken, repeats
-from agents.errors import AdapterInvalid, ContextExceeded, ModelError, ModelUnavailable
+from agents.errors import AdapterInvalid, ModelUnavailable
 from agents.ledger import LedgerModel
 from agents.personas import load_persona
 from agents.plans import load_plan
 from agents.plans.seats import REPLACEMENTS, Seats, lay_out
 from agents.schemas import fingerprint
 from tasks.models import open_counter, open_recorded
-from tasks.policies import PartialFailure, attempt, call_slot
+from tasks.policies import PartialFailure, attempt, call_slot, settle
 from tasks.progress import advance
 from tasks.specs import SimulateSpec
 from tasks.storage.conversations import STAGE, accepted_texts, statuses
@@ -100,15 +99,8 @@ async def converse_shard(spec: SimulateSpec, positions: list[int]) -> None:
         failed = dict.fromkeys(todo, str(error))
         raise PartialFailure(failed, total=len(positions), model=address, final=True) from error
     seats, count = seats_of(spec), open_counter(store, spec.base_model)
-    outcomes = await asyncio.gather(
-        *(_settle(store, spec, seats, model, count, position) for position in todo), return_exceptions=True
-    )
-    failures = {at: str(error) for at, error in zip(todo, outcomes, strict=True) if error is not None}
-    for outcome in outcomes:
-        if outcome is not None and not isinstance(outcome, (ModelError, ContextExceeded)):
-            raise outcome
-    if failures:
-        raise PartialFailure(failures, total=len(positions), model=address, final=False)
+    work = {position: _settle(store, spec, seats, model, count, position) for position in todo}
+    await settle(work, total=len(positions), model=address)
 
 
 def abandon(spec: SimulateSpec, failure: PartialFailure) -> None:

@@ -4,6 +4,7 @@ Does not know what follows from an event: `deployments/automations.yaml` says so
 
     understudy.examples.accepted                     new examples of a persona
     understudy.round.due                             a round of training has begun and wants its job
+    understudy.round.failed                          its examples could not be trained on
     understudy.job.completed|error|cancelled|stuck   a job ended, or gives no sign of life
     understudy.evaluation.passed|failed|inconclusive what the gate will say
     understudy.version.promoted|refused|waiting|rejected|rolled-back

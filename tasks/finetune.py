@@ -85,8 +85,11 @@ def submit_job(spec: FinetuneSpec, dataset_id: str, round_: RoundReport) -> str:
     return job.id
 
 
-def hand_over(store: Store, job_id: str) -> None:
-    """Hand a recorded job to its backend unless it runs there or is done; one process at a time."""
+def hand_over(store: Store, job_id: str) -> Job:
+    """Hand a recorded job to its backend unless it runs there or is done; return it as it is then.
+
+    One process does so at a time.
+    """
     with lease_when_free(store, f"submit {job_id}"):
         job = get_job(store, job_id)
         backend = open_backend(job.backend)
@@ -94,6 +97,7 @@ def hand_over(store: Store, job_id: str) -> None:
         lost = job.status == "completed" and backend.poll(found, job.backend_id or "").error
         if lost or job.status == "error" or job.status not in TERMINAL:
             mark_submitted(store, job.id, backend.submit(found))
+        return get_job(store, job_id)
 
 
 def _job(persona: Persona, spec: FinetuneSpec, dataset: Dataset, settings: Hyperparameters) -> Job:

@@ -16,7 +16,7 @@ from prefect.runtime import task_run
 
 from agents import documents, ideas, responses
 from agents.chat import ChatRequest
-from agents.errors import AdapterInvalid, ContextExceeded, ModelError, ModelUnavailable
+from agents.errors import AdapterInvalid, ModelUnavailable
 from agents.ledger import LedgerModel
 from agents.quality import whole_sentences
 from agents.scenarios import load_scenarios
@@ -25,7 +25,7 @@ from agents.twins import FindTwin
 from tasks.cast import find_persona
 from tasks.earlier import Earlier, earlier_texts
 from tasks.models import open_recorded
-from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot
+from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot, settle
 from tasks.progress import advance
 from tasks.specs import GenerateSpec
 from tasks.storage.drafts import Stage, accepted_positions, accepted_texts, claim_run, missing
@@ -93,16 +93,8 @@ async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) ->
         raise PartialFailure(failed, total=len(positions), model=address, final=True) from error
     asks = await _asks(store, spec, stage, todo)
     earlier = earlier_texts(store, spec.name, stage)
-    outcomes = await asyncio.gather(
-        *(_settle(earlier, spec, model, position, *asks[position]) for position in todo),
-        return_exceptions=True,
-    )
-    failures = {at: str(error) for at, error in zip(todo, outcomes, strict=True) if error is not None}
-    for outcome in outcomes:
-        if outcome is not None and not isinstance(outcome, (ModelError, ContextExceeded)):
-            raise outcome
-    if failures:
-        raise PartialFailure(failures, total=len(positions), model=address, final=False)
+    work = {position: _settle(earlier, spec, model, position, *asks[position]) for position in todo}
+    await settle(work, total=len(positions), model=address)
 
 
 def give_up(spec: GenerateSpec, stage: Stage, failure: PartialFailure) -> None:

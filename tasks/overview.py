@@ -136,5 +136,5 @@ def _examples_next(store: Store, persona: Persona) -> list[str]:
     return (
         [refusal]
         if refusal
-        else [f"A round begins at the next `watch`: {persona.name} has enough new examples."]
+        else [f"A round begins when the schedule looks: {persona.name} has enough new examples."]
     )

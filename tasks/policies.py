@@ -7,7 +7,7 @@ so every attempt shows in Prefect's UI as a retry of one task run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
-from agents.errors import AdapterInvalid, ModelError, ModelUnavailable
+from agents.errors import AdapterInvalid, ContextExceeded, ModelError, ModelUnavailable
 from agents.schemas import Frozen
 from tasks.storage.settings import read_settings
 
@@ -100,6 +100,21 @@ class PartialFailure(ModelError):
     def __reduce__(self) -> tuple[Any, ...]:
         remade = partial(type(self), total=self.total, model=self.model, final=self.final)
         return remade, (self.failed,)
+
+
+async def settle(work: Mapping[int, Awaitable[None]], *, total: int, model: str) -> None:
+    """Await the work on each item of a shard, whatever becomes of the others.
+
+    Raises PartialFailure with the items that the model did not answer, or the first error of another kind.
+    """
+    outcomes = await asyncio.gather(*work.values(), return_exceptions=True)
+    failed = {at: error for at, error in zip(work, outcomes, strict=True) if error is not None}
+    for error in failed.values():
+        if not isinstance(error, (ModelError, ContextExceeded)):
+            raise error
+    if failed:
+        reasons = {at: str(error) for at, error in failed.items()}
+        raise PartialFailure(reasons, total=total, model=model, final=False)
 
 
 def can_retry(_task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:

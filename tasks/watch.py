@@ -75,12 +75,12 @@ def _report(job: Job, **changes: Any) -> JobReport:
 def _poll(store: Store, job: Job) -> JobState:
     """Return the backend's word on a job, after handing over or continuing one that nobody works on."""
     if job.backend_id is None and job.status not in TERMINAL:
-        hand_over(store, job.id)
+        job = hand_over(store, job.id)
     backend = open_backend(job.backend)
     asked = training_job(store, job)
     state = backend.poll(asked, job.backend_id or "")
     if state.interrupted and claim_restart(store, job, at_most=RESTARTS):
-        hand_over(store, job.id)
+        job = hand_over(store, job.id)
         state = backend.poll(asked, job.backend_id or "")
     return state
 

@@ -9,25 +9,9 @@ import json
 from typing import Any
 
 from tasks.storage import registry
-from tasks.storage.jobs import get_job, job_events, jobs, loss_curve
+from tasks.storage.jobs import get_job, job_events, loss_curve
 from tasks.storage.store import Store
 from tasks.storage.tables import Job
-
-
-def job_rows(store: Store) -> list[dict[str, object]]:
-    """Return every job as last seen, newest first."""
-    return [
-        {
-            "job": job.id,
-            "persona": job.persona,
-            "backend": job.backend,
-            "status": job.status,
-            "step": f"{job.step}/{job.total_steps}",
-            "updated": job.updated_at,
-            "error": job.error,
-        }
-        for job in jobs(store)
-    ]
 
 
 def job_details(store: Store, job_id: str) -> dict[str, Any]:
