@@ -64,6 +64,12 @@ def phrases(language: Language) -> Phrases:
     return found
 
 
+@cache
+def in_every_language(kind: str) -> tuple[str, ...]:
+    """Return the expressions of one kind, such as `refusal`, of all languages."""
+    return tuple(entry for language in LANGUAGES for entry in getattr(phrases(language), kind))
+
+
 @lru_cache(maxsize=64)  # several expressions look at one text
 def straight(text: str) -> str:
     """Return the text with straight apostrophes and single spaces, as the expressions expect it."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from agents.phrases import LANGUAGES, compiled, find, phrases
+from agents.phrases import compiled, find, in_every_language
 
 SHINGLE = 2
 LEAKED_WORDS = 8
@@ -55,12 +55,11 @@ def text_problems(text: str, *, min_words: int, system_prompt: str = "") -> tupl
 
 def refusal(text: str) -> str | None:
     """Say so when the text declines the task or speaks as a machine, in any of the languages."""
-    for language in map(phrases, LANGUAGES):
-        declined = find(language.refusal, text[:REFUSAL_WITHIN])
-        told = declined or find(language.machine, text)
-        if told:
-            return f"it declines or speaks as a machine ({told!r}), so do what was asked, in the role"
-    return None
+    declined = find(in_every_language("refusal"), text[:REFUSAL_WITHIN])
+    told = declined or find(in_every_language("machine"), text)
+    if not told:
+        return None
+    return f"it declines or speaks as a machine ({told!r}), so do what was asked, in the role"
 
 
 def placeholder(text: str) -> str | None:
@@ -79,26 +78,27 @@ def _is_blank(bracketed: str) -> bool:
     inner = bracketed[1:-1].strip()
     if inner.lower() in NOT_PLACEHOLDERS:
         return False
-    openings = tuple(entry for language in map(phrases, LANGUAGES) for entry in language.placeholders)
+    opening = compiled(in_every_language("placeholders")).match(inner)
     named = all(part[0].isupper() or part in LINKING for part in inner.split())
-    return bool(compiled(openings).match(inner)) or (named and not re.search(r"[\d:]", inner))
+    return bool(opening) or (named and not re.search(r"[\d:]", inner))
 
 
+@lru_cache(maxsize=64)  # the quality of a text and the persona's rules both ask
 def leaked_prompt(text: str, system_prompt: str, *, run: int = LEAKED_WORDS) -> str | None:
     """Quote what the text shares with the system prompt when `run` or more words in a row are the same."""
-    said, told = words(text), words(system_prompt)
-    run = min(run, len(told))
+    run = min(run, len(words(system_prompt)))
     if run >= LEAST_PROMPT_WORDS:
-        known = {told[at : at + run] for at in range(len(told) - run + 1)}
-        for at in range(len(said) - run + 1):
-            if said[at : at + run] in known:
-                shared = " ".join(said[at : at + run])
-                return f"it repeats its instructions ({shared!r}), so say it in other words"
-    for language in map(phrases, LANGUAGES):
-        told_of = find(language.prompt_talk, text)
-        if told_of:
-            return f"it talks about its instructions ({told_of!r}), so leave them out"
-    return None
+        known = _runs_of(system_prompt, run)
+        for part in _shingles(words(text), run):
+            if part in known:
+                return f"it repeats its instructions ({' '.join(part)!r}), so say it in other words"
+    told_of = find(in_every_language("prompt_talk"), text)
+    return f"it talks about its instructions ({told_of!r}), so leave them out" if told_of else None
+
+
+@lru_cache(maxsize=64)
+def _runs_of(text: str, size: int) -> frozenset[tuple[str, ...]]:
+    return frozenset(_shingles(words(text), size))
 
 
 def looping(text: str) -> str | None:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from agents.definitions import problems_of
 from agents.errors import PersonaInvalid
-from agents.phrases import LANGUAGES, Language, compiled, find, phrases, straight
+from agents.phrases import Language, compiled, find, in_every_language, phrases, straight
 from agents.plugins import load_plugin
 from agents.quality import LEAKED_WORDS, leaked_prompt
 from agents.schemas import Frozen, RuleSpec, Text
@@ -153,8 +153,7 @@ class NoSimulatedConversation(Frozen):
 
     def check(self, answer: str, context: RuleContext) -> Violation | None:
         """Return a violation for a speaker's label or a chat template's marker."""
-        roles = [role for language in LANGUAGES for role in phrases(language).roles]
-        labels = "|".join([*roles, *(re.escape(speaker) for speaker in self.speakers)])
+        labels = "|".join([*in_every_language("roles"), *(re.escape(speaker) for speaker in self.speakers)])
         label = re.search(rf"(?:^|[\n.!?…][\"'”’)]*)[\s>*_#-]*(?:{labels})\s*[*_]*:", answer, re.IGNORECASE)
         found = TEMPLATE_MARKER.search(answer) or label
         if not found:

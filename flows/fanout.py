@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from importlib import import_module
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 Arguments = Callable[[list[Item]], Mapping[str, Any]]
 GiveUp = Callable[[PartialFailure], None]
 PACE = 0.01  # seconds between the starts of shards here: the first calls begin before the last shard has
@@ -105,59 +106,58 @@ async def fan_out(
 
     A part whose every attempt ended in a PartialFailure is handed to `give_up`, and its result is None.
     """
-    runner, lists = _cluster.get(), [list(part) for part in parts]
-    if runner is None:
-        return await _here(task, lists, arguments, give_up)
-    futures = await asyncio.to_thread(_submit, runner, task, [arguments(part) for part in lists])
-    return list(
-        await asyncio.gather(
-            *(_settled(future, len(part), give_up) for future, part in zip(futures, lists, strict=True))
-        )
-    )
+
+    async def work(part: list[Item]) -> Any:
+        return await run_shard(task, arguments(part), items=len(part), give_up=give_up)
+
+    return await each(parts, work)
 
 
-async def _here(
-    task: Task[..., Any], parts: list[list[Item]], arguments: Arguments[Item], give_up: GiveUp | None
-) -> list[Any]:
-    places, turn = asyncio.Semaphore(open_shards()), asyncio.Lock()
+async def each(
+    parts: Iterable[Sequence[Item]], work: Callable[[list[Item]], Awaitable[Result]]
+) -> list[Result]:
+    """Do the work on every part and return the results in order.
 
-    async def settle(part: list[Item]) -> Any:
+    In this process as many parts are at work as keep every call slot taken; a cluster gets them all.
+    """
+    lists, turn = [list(part) for part in parts], asyncio.Lock()
+    places = asyncio.Semaphore(open_shards() if _cluster.get() is None else max(1, len(lists)))
+
+    async def settle(part: list[Item]) -> Result:
         async with places:
             async with turn:
                 await asyncio.sleep(PACE)
-            try:
-                return await task(**arguments(part))
-            except PartialFailure as failure:
-                _accept(failure, give_up)
-                advance(len(failure.failed))
+            return await work(part)
 
-    return list(await asyncio.gather(*(settle(part) for part in parts)))
+    return list(await asyncio.gather(*map(settle, lists)))
 
 
-def _submit(
-    runner: TaskRunner[Any], task: Task[..., Any], calls: Sequence[Mapping[str, Any]]
-) -> list[PrefectFuture[Any]]:
-    return [runner.submit(task, parameters=dict(call)) for call in calls]
+async def run_shard(
+    task: Task[..., Any], arguments: Mapping[str, Any], *, items: int, give_up: GiveUp | None = None
+) -> Any:
+    """Run a task on one shard of so many items, here or on the cluster; None where it was given up."""
+    runner = _cluster.get()
+    try:
+        return await (task(**arguments) if runner is None else _run_there(runner, task, arguments))
+    except PartialFailure as failure:
+        if give_up is None:
+            raise
+        give_up(failure)
+        if runner is None:
+            advance(len(failure.failed))
+    finally:
+        if runner is not None:
+            advance(items)
 
 
-async def _settled(future: PrefectFuture[Any], items: int, give_up: GiveUp | None) -> Any:
-    """Wait for a shard of the cluster without holding a thread; its items are done when it is."""
+async def _run_there(runner: TaskRunner[Any], task: Task[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Wait for a shard of the cluster without holding a thread."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def tell(_future: PrefectFuture[Any]) -> None:
         loop.call_soon_threadsafe(done.set)
 
+    future: PrefectFuture[Any] = await asyncio.to_thread(runner.submit, task, parameters=dict(arguments))
     future.add_done_callback(tell)
     await done.wait()
-    try:
-        return await asyncio.to_thread(future.result)
-    except PartialFailure as failure:
-        _accept(failure, give_up)
-    finally:
-        advance(items)
-
-
-def _accept(failure: PartialFailure, give_up: GiveUp | None) -> None:
-    if give_up is None:
-        raise failure
-    give_up(failure)
+    return await asyncio.to_thread(future.result)

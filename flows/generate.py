@@ -10,22 +10,21 @@ from functools import partial
 
 from prefect import flow
 
-from flows.fanout import fan_out, workers
+from flows.fanout import each, run_shard, workers
 from flows.reports import table, tracked
 from tasks.export import GenerateReport, export_run
-from tasks.generate import STAGES, eligible, give_up, stage_chain, start_run, unsettled, write_shard
+from tasks.generate import STAGES, give_up, stage_chain, start_run, unsettled, write_shard
 from tasks.policies import shards
+from tasks.progress import advance
 from tasks.specs import GenerateSpec
-from tasks.storage.drafts import Stage
 
 
 @flow(name="generate", flow_run_name="generate-{spec.name}")
 async def generate(spec: GenerateSpec) -> GenerateReport:
-    """Write the examples of a run, stage by stage, and export them."""
+    """Write the examples of a run, a shard of them at a time through every stage, and export them."""
     start_run(spec)
-    async with workers():
-        for stage in STAGES:
-            await write_stage(spec, stage)
+    async with workers(), tracked(f"{spec.name} texts", len(STAGES) * spec.count):
+        await each(shards(range(spec.count)), partial(write_examples, spec))
     report = await asyncio.to_thread(export_run, spec)
     await table(
         f"run-{spec.name}",
@@ -38,15 +37,15 @@ async def generate(spec: GenerateSpec) -> GenerateReport:
 COUNTS = ("requested", "accepted", "dropped", "failed", "refused", "completion_tokens")
 
 
-async def write_stage(spec: GenerateSpec, stage: Stage) -> None:
-    """Settle every position of a stage; what no model answered is recorded as failed, and the run goes on."""
-    positions = eligible(spec, stage)
-    todo = unsettled(spec, stage, positions)
-    async with tracked(f"{spec.name} {stage}s", len(positions)) as progress:
-        progress.reach(len(positions) - len(todo))
-        await fan_out(
-            write_shard.with_options(**stage_chain(spec, stage).options()),
-            shards(todo),
-            lambda part: {"spec": spec, "stage": stage, "positions": part},
-            give_up=partial(give_up, spec, stage),
-        )
+async def write_examples(spec: GenerateSpec, positions: list[int]) -> None:
+    """Take a shard through the stages; what no model answered is recorded as failed, and the run goes on."""
+    for stage in STAGES:
+        todo = await asyncio.to_thread(unsettled, spec, stage, positions)
+        advance(len(positions) - len(todo))
+        if todo:
+            await run_shard(
+                write_shard.with_options(**stage_chain(spec, stage).options()),
+                {"spec": spec, "stage": stage, "positions": todo},
+                items=len(todo),
+                give_up=partial(give_up, spec, stage),
+            )

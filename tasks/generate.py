@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from prefect import task
@@ -28,7 +28,7 @@ from tasks.models import open_recorded
 from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot, settle
 from tasks.progress import advance
 from tasks.specs import GenerateSpec
-from tasks.storage.drafts import Stage, accepted_positions, accepted_texts, claim_run, missing
+from tasks.storage.drafts import Stage, accepted_texts, claim_run, missing
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Draft, now
 
@@ -52,16 +52,14 @@ def start_run(spec: GenerateSpec) -> None:
     claim_run(store, spec.name, persona.name, json.dumps(asked))
 
 
-def eligible(spec: GenerateSpec, stage: Stage) -> list[int]:
-    """Return the positions whose stage before was accepted, in order."""
-    if stage == "idea":
-        return list(range(spec.count))
-    return accepted_positions(open_store(), spec.name, _before(stage))
-
-
 def unsettled(spec: GenerateSpec, stage: Stage, positions: Sequence[int]) -> list[int]:
-    """Return which positions of a stage still need a draft."""
-    return missing(open_store(), spec.name, stage, positions)
+    """Return which of the positions, whose stage before was accepted, still need a draft of this stage."""
+    store = open_store()
+    todo = missing(store, spec.name, stage, positions)
+    if stage != STAGES[0]:
+        ready = accepted_texts(store, spec.name, _before(stage), todo)
+        todo = [position for position in todo if position in ready]
+    return todo
 
 
 def _before(stage: Stage) -> Stage:
@@ -149,11 +147,17 @@ def _seed(spec: GenerateSpec, stage: Stage, position: int, number: int) -> int:
     return int(fingerprint(str(spec.seed), stage, str(position), str(number)), 16) % 2**31
 
 
+@lru_cache(maxsize=4)
+def _persona(store: Store, spec: GenerateSpec) -> Persona:
+    """Return the persona of a run, read once: `start_run` has seen to it that it is still the same."""
+    return find_persona(store, spec.persona)
+
+
 async def _asks(
     store: Store, spec: GenerateSpec, stage: Stage, positions: Sequence[int]
 ) -> dict[int, tuple[Ask, Problems]]:
     """Return for each position how to ask for its draft and what to refuse."""
-    persona = find_persona(store, spec.persona)
+    persona = _persona(store, spec)
     make = {"idea": _idea_ask, "document": _document_ask, "response": _response_ask}[stage]
     source: dict[int, str] = {}
     if stage != "idea":
