@@ -137,3 +137,7 @@ class ConnectionLost(StorageError):
     """Report a database that cannot be reached or went away; asking again may help."""
 
     code = "connection_lost"
+
+
+PERMANENT = (InputError, ModelUnavailable, AdapterInvalid)
+"""What asking again will not mend."""

@@ -14,7 +14,7 @@ from agents.schemas import Persona
 from deployments.service.catalog import ServedModel
 from tasks.cast import cast
 from tasks.models import open_recorded
-from tasks.storage import registry
+from tasks.storage import registry, stage
 from tasks.storage.examples import get_dataset
 from tasks.storage.store import Store
 from tasks.storage.tables import Version
@@ -45,7 +45,7 @@ class StoreCatalog:
         return open_recorded(self.store, served.address, stage=STAGE, replay=False)
 
     def _aliases(self, personas: dict[str, Persona], versions: list[Version]) -> Iterator[ServedModel]:
-        live = registry.live_versions(self.store)
+        live = stage.live_versions(self.store)
         by_name = {version.name: version for version in versions}
         shown = dict(personas)
         for name, version_name in live.items():

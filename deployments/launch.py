@@ -22,6 +22,7 @@ from tasks.progress import Progress
 from tasks.storage.settings import Settings, make_home
 
 Result = TypeVar("Result")
+COMMAND_TAG = "understudy-command"  # of runs that no deployment began: nobody starts them again
 STARTUP_SECONDS = 120
 DRAIN_SECONDS = 10.0
 SETTLE_SECONDS = 1.2  # longer than the recorder's flush interval
@@ -50,10 +51,13 @@ def run_flow(
 ) -> Result:
     """Run a flow to its end and return what it returned; its errors come through as they are."""
     with prefect_server(settings):
+        from prefect import tags
+
         from flows.reports import listener
 
         listener.set(listen)
-        return asyncio.run(_run(flow, *args))
+        with tags(COMMAND_TAG):
+            return asyncio.run(_run(flow, *args))
 
 
 async def _run(flow: Callable[..., Coroutine[Any, Any, Result]], *args: object) -> Result:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agents.errors import StorageError
-from deployments.launch import check_answers
+from deployments.launch import COMMAND_TAG, check_answers
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -47,7 +47,7 @@ async def _asked() -> tuple[list[FlowRun], list[FlowRun], dict[UUID, str]]:
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.client.schemas.sorting import FlowRunSort
 
-    begun: dict[str, Any] = {"tags": {"all_": [TAG]}, "start_time": {"is_null_": False}}
+    begun: dict[str, Any] = {"tags": {"any_": [TAG, COMMAND_TAG]}, "start_time": {"is_null_": False}}
     coming: dict[str, Any] = {"tags": {"all_": [TAG]}, "state": {"type": {"any_": ["SCHEDULED", "PAUSED"]}}}
     async with get_client() as client:
         recent = await client.read_flow_runs(

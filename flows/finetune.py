@@ -9,7 +9,7 @@ import asyncio
 
 from prefect import flow
 
-from agents.errors import InputError
+from agents.errors import PERMANENT
 from flows.watch import watch
 from tasks.curate import snapshot_dataset
 from tasks.finetune import submit_job
@@ -21,18 +21,18 @@ from tasks.watch import JobReport, poll_jobs
 @flow(name="finetune", flow_run_name="finetune-{spec.persona}")
 async def finetune(spec: FinetuneSpec) -> JobReport:
     """Train the persona's base model on its examples; the same data and settings make the same job."""
-    job_id = await submit(spec, await asyncio.to_thread(latest_round, spec.persona))
+    job_id = await submit(spec, await asyncio.to_thread(latest_round, spec.persona, spec.judge))
     if spec.wait:
         return (await watch(WatchSpec(job=job_id, follow=True)))[0]
     return poll_jobs(job_id)[0]
 
 
 async def submit(spec: FinetuneSpec, taken_up: RoundReport) -> str:
-    """Submit the job of a round and return its id; bad data closes the round with the reason."""
+    """Submit the job of a round and return its id; what cannot be trained closes it with the reason."""
     try:
         dataset_id = await asyncio.to_thread(snapshot_dataset, spec.persona, taken_up.number or 0)
         return await asyncio.to_thread(submit_job, spec, dataset_id, taken_up)
-    except InputError as error:
+    except PERMANENT as error:
         if taken_up.number is not None:
             fail_round(taken_up.persona, taken_up.number, str(error))
         raise

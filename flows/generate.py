@@ -13,7 +13,7 @@ from prefect import flow
 from flows.fanout import each, run_shard, workers
 from flows.reports import table, tracked
 from tasks.export import GenerateReport, export_run
-from tasks.generate import STAGES, give_up, stage_chain, start_run, unsettled, write_shard
+from tasks.generate import STAGES, give_up, sole_writer, stage_chain, start_run, unsettled, write_shard
 from tasks.policies import shards
 from tasks.progress import advance
 from tasks.specs import GenerateSpec
@@ -22,10 +22,11 @@ from tasks.specs import GenerateSpec
 @flow(name="generate", flow_run_name="generate-{spec.name}")
 async def generate(spec: GenerateSpec) -> GenerateReport:
     """Write the examples of a run, a shard of them at a time through every stage, and export them."""
-    start_run(spec)
-    async with workers(), tracked(f"{spec.name} texts", len(STAGES) * spec.count):
-        await each(shards(range(spec.count)), partial(write_examples, spec))
-    report = await asyncio.to_thread(export_run, spec)
+    async with sole_writer(spec):
+        start_run(spec)
+        async with workers(), tracked(f"{spec.name} texts", len(STAGES) * spec.count):
+            await each(shards(range(spec.count)), partial(write_examples, spec))
+        report = await asyncio.to_thread(export_run, spec)
     await table(
         f"run-{spec.name}",
         [{"what": name, "count": getattr(report, name)} for name in COUNTS],

@@ -45,7 +45,9 @@ async def pipeline(spec: PipelineSpec) -> PipelineReport:
     if await asyncio.to_thread(wants_collecting, spec.persona):
         collected = await collect(spec.persona)
     job = await finetune(
-        FinetuneSpec(persona=spec.persona, backend=spec.backend, hyperparameters=spec.finetune)
+        FinetuneSpec(
+            persona=spec.persona, backend=spec.backend, hyperparameters=spec.finetune, judge=spec.judge
+        )
     )
     evaluation, promotion = await decide_on(job, spec.persona, spec.judge)
     report = PipelineReport(
@@ -59,7 +61,9 @@ async def pipeline(spec: PipelineSpec) -> PipelineReport:
     return report
 
 
-async def decide_on(job: JobReport, persona: str, judge: str) -> tuple[EvaluationReport, PromotionReport]:
+async def decide_on(
+    job: JobReport, persona: str, judge: str | None
+) -> tuple[EvaluationReport, PromotionReport]:
     """Judge a job that has ended and let the gate decide; raise TrainingFailed if it did not complete."""
     if job.status != "completed":
         raise TrainingFailed(

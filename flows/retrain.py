@@ -81,7 +81,7 @@ async def retrain_one(spec: RetrainSpec, persona: str) -> RetrainReport:
     """Begin a persona's round if one is due; with `follow` go on to its decision."""
     if spec.reason != "threshold" and await asyncio.to_thread(wants_collecting, persona):
         await collect(persona)
-    taken_up = await asyncio.to_thread(take_up_round, persona, spec.reason)
+    taken_up = await asyncio.to_thread(take_up_round, persona, spec.reason, spec.judge)
     if taken_up.number is None:
         return RetrainReport(persona=taken_up.persona, round=taken_up)
     job = await submit(FinetuneSpec(persona=persona, backend=spec.backend), taken_up)

@@ -13,7 +13,7 @@ from prefect import flow
 from agents.plans.seats import REPLACEMENTS
 from flows.fanout import fan_out, workers
 from flows.reports import table, tracked
-from tasks.converse import abandon, converse_shard, settled, start_simulation, unwritten
+from tasks.converse import abandon, converse_shard, settled, sole_simulator, start_simulation, unwritten
 from tasks.policies import shards
 from tasks.simulation import SimulateReport
 from tasks.specs import SimulateSpec
@@ -23,12 +23,13 @@ from tasks.transcribe import transcribe_run
 @flow(name="simulate", flow_run_name="simulate-{spec.name}")
 async def simulate(spec: SimulateSpec) -> SimulateReport:
     """Write the conversations of a plan, replace what was dropped, and export them with their views."""
-    total = start_simulation(spec).total
-    async with workers(), tracked(f"{spec.name} conversations", total) as progress:
-        progress.reach(settled(spec, total))
-        for replaced in range(REPLACEMENTS + 1):
-            await write_round(spec, unwritten(spec, total, replaced))
-    report = await asyncio.to_thread(transcribe_run, spec)
+    async with sole_simulator(spec):
+        total = start_simulation(spec).total
+        async with workers(), tracked(f"{spec.name} conversations", total) as progress:
+            progress.reach(settled(spec, total))
+            for replaced in range(REPLACEMENTS + 1):
+                await write_round(spec, unwritten(spec, total, replaced))
+        report = await asyncio.to_thread(transcribe_run, spec)
     await table(
         f"simulation-{spec.name}",
         [cell.model_dump(mode="json") for cell in report.cells],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from prefect import task
@@ -26,6 +27,7 @@ from tasks.progress import advance
 from tasks.specs import SimulateSpec
 from tasks.storage.conversations import STAGE, accepted_texts, statuses
 from tasks.storage.drafts import claim_run
+from tasks.storage.leases import leased
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Draft
 
@@ -37,6 +39,11 @@ def seats_of(spec: SimulateSpec) -> Seats:
     """Return the seats of a run; raise NotFound or InputError for a plan that is not there or not sound."""
     plan = load_plan(spec.plan)
     return lay_out(plan, spec.total or plan.total, spec.seed)
+
+
+def sole_simulator(spec: SimulateSpec) -> AbstractAsyncContextManager[None]:
+    """Wait until no other process writes the run, so that no call is paid for twice."""
+    return leased(open_store(), f"simulate {spec.name}")
 
 
 def start_simulation(spec: SimulateSpec) -> Seats:

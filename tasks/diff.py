@@ -23,7 +23,7 @@ from tasks.evaluation.versions import parse_number
 from tasks.rate import serving_sampling
 from tasks.sources.files import read_conversations
 from tasks.specs import DiffSpec
-from tasks.storage import registry
+from tasks.storage import registry, stage
 from tasks.storage.examples import get_dataset
 from tasks.storage.jobs import get_job
 from tasks.storage.store import Store, open_store
@@ -106,7 +106,7 @@ def _tuned(store: Store, version: Version) -> Tuned:
 
 
 def _edition(store: Store, version: Version) -> Edition:
-    decisions = [p for p in registry.promotions(store, version.persona) if p.version == version.name]
+    decisions = [p for p in stage.promotions(store, version.persona) if p.version == version.name]
     last = decisions[-1] if decisions else None
     return Edition(
         name=version.name,
@@ -114,7 +114,7 @@ def _edition(store: Store, version: Version) -> Edition:
         base_model=version.base_model,
         number=version.number,
         change=version.change,
-        live=registry.live_versions(store).get(version.persona) == version.name,
+        live=stage.live_versions(store).get(version.persona) == version.name,
         gate=last.verdict if last else None,
         reasons=Decision.model_validate_json(last.decision).reasons if last else (),
         parent=version.parent,

@@ -16,11 +16,16 @@ import os
 from typing import Any
 
 
+def is_heard() -> bool:
+    """Tell whether a Prefect server is named, so that automations may follow what is told."""
+    return bool(os.environ.get("PREFECT_API_URL"))
+
+
 def tell(event: str, name: str, *, persona: str, **payload: Any) -> None:
     """Emit `understudy.<event>` about the thing of that name; without a server to hear it, do nothing."""
     from prefect.context import FlowRunContext, TaskRunContext
 
-    if not (os.environ.get("PREFECT_API_URL") or FlowRunContext.get() or TaskRunContext.get()):
+    if not (is_heard() or FlowRunContext.get() or TaskRunContext.get()):
         return
     from prefect.events import emit_event
 

@@ -13,19 +13,19 @@ from prefect import task
 from pydantic import ValidationError
 
 from agents.chat import parse_address
-from agents.errors import InputError
+from agents.errors import PERMANENT, Conflict, InputError
 from agents.plugins import load_plugin
 from agents.schemas import Persona, fingerprint
 from tasks.cast import find_persona
 from tasks.rounds import RoundReport
 from tasks.specs import FinetuneSpec
 from tasks.storage.examples import get_dataset
-from tasks.storage.jobs import get_job, mark_submitted
+from tasks.storage.jobs import get_job, mark_submitted, update_job
 from tasks.storage.leases import lease_when_free
 from tasks.storage.rounds import set_job
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Dataset, Job
-from tasks.training.base import TERMINAL, Hyperparameters, TrainingBackend, TrainingJob
+from tasks.training.base import TERMINAL, Hyperparameters, JobState, TrainingBackend, TrainingJob
 
 
 def open_backend(name: str) -> TrainingBackend:
@@ -81,7 +81,11 @@ def submit_job(spec: FinetuneSpec, dataset_id: str, round_: RoundReport) -> str:
     store.add_new(job)
     if round_.number is not None:
         set_job(store, round_.persona, round_.number, job.id)
-    hand_over(store, job.id)
+    try:
+        hand_over(store, job.id)
+    except PERMANENT as error:
+        update_job(store, job.id, JobState(status="error", error=str(error)))
+        raise
     return job.id
 
 
@@ -98,6 +102,18 @@ def hand_over(store: Store, job_id: str) -> Job:
         if lost or job.status == "error" or job.status not in TERMINAL:
             mark_submitted(store, job.id, backend.submit(found))
         return get_job(store, job_id)
+
+
+def resume_job(store: Store, job_id: str) -> None:
+    """Hand a job that was cancelled or failed to its backend again, which continues it where it can.
+
+    Raises Conflict for a job in any other state.
+    """
+    with lease_when_free(store, f"submit {job_id}"):
+        job = get_job(store, job_id)
+        if job.status not in ("cancelled", "error"):
+            raise Conflict(f"{job_id} is {job.status}.", "Only what was cancelled or failed is resumed.")
+        mark_submitted(store, job.id, open_backend(job.backend).submit(training_job(store, job)))
 
 
 def _job(persona: Persona, spec: FinetuneSpec, dataset: Dataset, settings: Hyperparameters) -> Job:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot, se
 from tasks.progress import advance
 from tasks.specs import GenerateSpec
 from tasks.storage.drafts import Stage, accepted_texts, claim_run, missing
+from tasks.storage.leases import leased
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Draft, now
 
@@ -42,6 +44,11 @@ Problems = Callable[[str, FindTwin], tuple[str, ...]]
 def stage_chain(spec: GenerateSpec, stage: Stage) -> FallbackChain:
     """Return the models that answer for a stage."""
     return spec.actors if stage == "response" else spec.writers
+
+
+def sole_writer(spec: GenerateSpec) -> AbstractAsyncContextManager[None]:
+    """Wait until no other process writes the run, so that no call is paid for twice."""
+    return leased(open_store(), f"generate {spec.name}")
 
 
 def start_run(spec: GenerateSpec) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from agents.schemas import Frozen, Persona
 from tasks.cast import cast
 from tasks.rounds import next_step
-from tasks.storage import registry
+from tasks.storage import registry, stage
 from tasks.storage.jobs import jobs
 from tasks.storage.rounds import begin_round_refusal, example_counts, last_round
 from tasks.storage.store import Store
@@ -19,6 +19,7 @@ from tasks.training.base import TERMINAL
 
 ENDED_SHOWN = 5
 FOLLOWING = {"round.due": "training", "job.completed": "evaluation"}
+WHEN = {"daily": "daily at 03:00 UTC", "weekly": "on Sundays at 03:30 UTC"}  # as prefect.yaml has it
 
 
 class PersonaStanding(Frozen):
@@ -86,9 +87,9 @@ def _job(job: Job) -> JobStanding:
 
 def _standing(store: Store, persona: Persona, counts: tuple[int, int]) -> PersonaStanding:
     versions = registry.versions(store, persona.name)
-    history = registry.appearances(store, persona.name)
-    live = registry.live_versions(store).get(persona.name)
-    waiting = [row.version for row in registry.promotions(store, persona.name) if row.state == "waiting"]
+    history = stage.appearances(store, persona.name)
+    live = stage.live_versions(store).get(persona.name)
+    waiting = [row.version for row in stage.promotions(store, persona.name) if row.state == "waiting"]
     latest = last_round(store, persona.name)
     refresh_on = None
     if versions:
@@ -107,7 +108,7 @@ def _standing(store: Store, persona: Persona, counts: tuple[int, int]) -> Person
         refresh_on=refresh_on,
         round=latest.number if latest else None,
         outcome=latest.outcome if latest else None,
-        next=(*_round_next(store, latest), *_waiting_next(waiting), *_examples_next(store, persona)),
+        next=(*_round_next(store, latest), *_waiting_next(waiting), *_examples_next(store, persona, latest)),
     )
 
 
@@ -119,9 +120,7 @@ def _round_next(store: Store, row: Round | None) -> list[str]:
         return [f"Round {row.number} trains as {row.job_id}; then it is evaluated."]
     if isinstance(step, str):
         return [f"Round {row.number} is decided: {step}."]
-    following = {"round.due": "training", "job.completed": "evaluation"}.get(
-        step.event, "the gate's decision"
-    )
+    following = FOLLOWING.get(step.event, "the gate's decision")
     return [f"Round {row.number} waits for {following} (asked for at {row.told_at or 'no time yet'})."]
 
 
@@ -131,10 +130,11 @@ def _waiting_next(waiting: list[str]) -> list[str]:
     ]
 
 
-def _examples_next(store: Store, persona: Persona) -> list[str]:
-    refusal = begin_round_refusal(store, persona)
-    return (
-        [refusal]
-        if refusal
-        else [f"A round begins when the schedule looks: {persona.name} has enough new examples."]
-    )
+def _examples_next(store: Store, persona: Persona, latest: Round | None) -> list[str]:
+    name, refusal = persona.name, begin_round_refusal(store, persona)
+    said = [refusal or f"A round begins when the schedule looks: {name} has enough new examples."]
+    if latest is not None and (latest.outcome or "").startswith("failed"):
+        said.append(f"`understudy retrain {name}` tries the examples of round {latest.number} again.")
+    if persona.retraining.schedule != "never":
+        said.append(f"Whatever is new begins a round {WHEN[persona.retraining.schedule]}.")
+    return said

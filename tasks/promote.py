@@ -18,14 +18,14 @@ from tasks.evaluation.versions import change_of, next_number
 from tasks.events import tell
 from tasks.rounds import move_on
 from tasks.specs import PromoteSpec
-from tasks.storage import registry
+from tasks.storage import registry, stage
 from tasks.storage.examples import get_dataset
 from tasks.storage.jobs import get_job
 from tasks.storage.rounds import round_of_job
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Evaluation, Job, Promotion, Version
 
-PromotionState = Literal["promoted", "refused", "waiting", "rejected"]
+PromotionState = Literal["promoted", "refused", "waiting", "rejected", "outdated"]
 
 
 class PromotionReport(Frozen):
@@ -65,10 +65,11 @@ def promote_version(spec: PromoteSpec) -> PromotionReport:
         state=state,
         baseline=registry.version_of_address(store, report.baseline.model),
     )
-    standing = registry.decide(store, asked)
+    standing = stage.decide(store, asked)
     if standing is asked:
         _tell(standing)
     close_round(store, evaluation)
+    _judge_again(store, persona.name)
     return promotion_report(store, standing)
 
 
@@ -76,7 +77,7 @@ def promote_version(spec: PromoteSpec) -> PromotionReport:
 def record_answer(report: PromotionReport, approve: bool, by: str, note: str | None) -> PromotionReport:
     """Record a person's answer to a waiting version; one that was answered meanwhile stands as it is."""
     store = open_store()
-    standing = registry.get_promotion(store, report.evaluation)
+    standing = stage.get_promotion(store, report.evaluation)
     if standing is None:
         raise NotFound(f"There is no decision on {report.evaluation}.", "`understudy promote` makes it.")
     if standing.state == "waiting":
@@ -89,8 +90,9 @@ def answer_promotion(store: Store, version: str, *, approve: bool, by: str, note
 
     Raises NotFound when it does not wait, Conflict when its evaluation is out of date.
     """
-    answered = registry.answer(store, version, approve=approve, by=by, note=note)
+    answered = stage.answer(store, version, approve=approve, by=by, note=note)
     _tell(answered)
+    _judge_again(store, answered.persona)
     return answered
 
 
@@ -102,7 +104,7 @@ def promotion_report(store: Store, promotion: Promotion) -> PromotionReport:
         evaluation=promotion.evaluation_id,
         decision=Decision.model_validate_json(promotion.decision),
         state=promotion.state,
-        live=registry.live_versions(store).get(promotion.persona),
+        live=stage.live_versions(store).get(promotion.persona),
         by=promotion.decided_by,
         note=promotion.note,
     )
@@ -116,8 +118,8 @@ def roll_back(
     Without `to` it is the one before the present; where there was none, the base model. Raises NotFound for
     a version of another persona, Conflict for one that no gate let pass, unless forced.
     """
-    history = [row.version for row in registry.appearances(store, persona)]
-    live = registry.live_versions(store).get(persona)
+    history = [row.version for row in stage.appearances(store, persona)]
+    live = stage.live_versions(store).get(persona)
     if to is None:
         if live is None:
             raise NotFound(f"{persona} has no version on stage.", "There is nothing to roll back.")
@@ -130,9 +132,10 @@ def roll_back(
         raise Conflict(
             f"{to} was never on stage: no gate let it pass.", "`--force` puts it there all the same."
         )
-    left = registry.put_on_stage(store, persona, to, by=by, note=note)
+    left = stage.put_on_stage(store, persona, to, by=by, note=note)
     if left != to:
         tell("version.rolled-back", to or persona, persona=persona, version=to, left=left, by=by, note=note)
+        _judge_again(store, persona)
     return left, to
 
 
@@ -141,6 +144,12 @@ def close_round(store: Store, evaluation: Evaluation) -> None:
     row = round_of_job(store, evaluation.job_id)
     if row is not None and row.ended_at is None:
         move_on(store, row)
+
+
+def _judge_again(store: Store, persona: str) -> None:
+    """Have what waited for a person judged against who is on stage now."""
+    for job in stage.outdated_jobs(store, persona):
+        tell("job.completed", job, persona=persona, job=job)
 
 
 def _tell(promotion: Promotion) -> None:
@@ -183,7 +192,7 @@ def _version(store: Store, job: Job, evaluation_id: str, *, improved: bool) -> V
     change = change_of(
         first=parent is None,
         redesigned=parent is not None and (parent.base_model, parent.design) != (job.base_model, design),
-        refreshed=row is not None and row.reason == "refresh",
+        refreshed=row is not None and row.reason == "refresh" and not row.new_examples,
         improved=improved,
     )
     number = next_number([version.number for version in earlier], change)
@@ -194,7 +203,7 @@ def _version(store: Store, job: Job, evaluation_id: str, *, improved: bool) -> V
         change=change,
         job_id=job.id,
         evaluation_id=evaluation_id,
-        parent=registry.live_versions(store).get(job.persona) or (parent.name if parent else None),
+        parent=stage.live_versions(store).get(job.persona) or (parent.name if parent else None),
         base_model=job.base_model,
         dataset_id=job.dataset_id,
         design=design,

@@ -29,11 +29,13 @@ from tasks.storage.examples import get_dataset
 from tasks.storage.jobs import get_job, jobs
 from tasks.storage.leases import leased
 from tasks.storage.registry import add_evaluation, baseline_of, get_evaluation
+from tasks.storage.rounds import round_of_job
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Evaluation, Match
 from tasks.training.base import TERMINAL
 
 ANSWER_VERSION = "evaluate/1"
+REFERENCE = "reference"
 
 
 class Contest(Frozen):
@@ -48,6 +50,7 @@ class Contest(Frozen):
     dataset: str
     candidate: str
     baseline: str
+    judge: str
     sampling: Sampling
 
 
@@ -61,11 +64,13 @@ def set_contest(spec: EvaluateSpec) -> Contest:
         raise NotFound(
             f"The job {job.id} is {job.status}, not completed.", "`understudy watch` moves it forward."
         )
-    _open_judge(store, spec, persona)
+    row = round_of_job(store, job.id)
+    judge = spec.judge or (row.judge if row else None) or REFERENCE
+    _open_judge(store, judge, persona)
     baseline = baseline_of(store, job)
     rules = json.dumps([rule.model_dump() for rule in persona.validation])
     sampling = serving_sampling(persona)
-    content = (job.id, job.dataset_id, baseline, spec.judge, sampling.model_dump_json(), rules)
+    content = (job.id, job.dataset_id, baseline, judge, sampling.model_dump_json(), rules)
     return Contest(
         id=fingerprint(*content, ANSWER_VERSION, JUDGE_VERSION),
         persona=persona.name,
@@ -73,6 +78,7 @@ def set_contest(spec: EvaluateSpec) -> Contest:
         dataset=job.dataset_id,
         candidate=f"{job.base_model}@{job.id}",
         baseline=baseline,
+        judge=judge,
         sampling=sampling,
     )
 
@@ -147,7 +153,7 @@ async def judge_contest(
     """Compare the answers, add up the figures, and keep evaluation and matches."""
     store, prompts = open_store(), contest_prompts(contest)
     persona = find_persona(store, spec.persona)
-    judge = _open_judge(store, spec, persona)
+    judge = _open_judge(store, contest.judge, persona)
     verdicts = await judge.compare(
         [
             Comparison(
@@ -176,7 +182,7 @@ async def judge_contest(
             id=contest.id,
             persona=persona.name,
             job_id=contest.job,
-            spec=spec.model_dump_json(),
+            spec=spec.model_copy(update={"judge": contest.judge}).model_dump_json(),
             report=report.model_dump_json(),
         ),
         found,
@@ -184,7 +190,7 @@ async def judge_contest(
     return report
 
 
-def _open_judge(store: Store, spec: EvaluateSpec, persona: Persona) -> Judge:
-    name, colon, address = spec.judge.partition(":")
+def _open_judge(store: Store, judge: str, persona: Persona) -> Judge:
+    name, colon, address = judge.partition(":")
     model: ChatModel | None = open_recorded(store, address, stage=JUDGE_VERSION) if colon else None
     return open_judge(name, persona, model)

@@ -13,10 +13,11 @@ from agents.schemas import Frozen
 from tasks.cast import cast, find_persona
 from tasks.evaluation.gate import GateVerdict, decide
 from tasks.evaluation.report import EvaluationReport
-from tasks.events import tell
-from tasks.storage import registry
+from tasks.events import is_heard, tell
+from tasks.storage import registry, stage
 from tasks.storage.jobs import get_job
 from tasks.storage.rounds import (
+    appoint_judge,
     begin_round,
     end_round,
     example_counts,
@@ -31,6 +32,7 @@ from tasks.storage.tables import Evaluation, Round
 from tasks.training.base import TERMINAL
 from tasks.training.rounds import Reason
 
+ASKS = 5  # for one step of a round, some ten minutes apart; then the round has failed
 VERDICTS: dict[GateVerdict, str] = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 
 
@@ -80,35 +82,38 @@ def begin_due(store: Store, persona_name: str) -> Round | None:
 
 
 @task(name="take-up-round", task_run_name="take-up[{persona_name}]")
-def take_up_round(persona_name: str, reason: Reason) -> RoundReport:
+def take_up_round(persona_name: str, reason: Reason, judge: str | None = None) -> RoundReport:
     """Return the round to train: one under way that has no job yet, else one that begins now.
 
-    A report without a number says why there is nothing to train.
+    Who is named as judge decides on the round, whoever asks for the evaluation. A report without a number
+    says why there is nothing to train.
     """
     store = open_store()
     persona = find_persona(store, persona_name)
     row = last_round(store, persona.name)
     is_open = row is not None and row.ended_at is None
     if row is not None and is_open and row.job_id is None:
-        return _report(row)
+        return _report(store, row, judge)
     if row is not None and is_open and reason != "asked":
         under_way = f"Round {row.number} of {persona.name} is under way with {row.job_id}."
         return RoundReport(persona=persona.name, refusal=under_way)
-    begun, refusal = begin_round(store, persona, reason)
+    begun, refusal = begin_round(store, persona, reason, judge)
     found = begun or (row if is_open else None)
-    return _report(found) if found else RoundReport(persona=persona.name, refusal=refusal)
+    return _report(store, found, judge) if found else RoundReport(persona=persona.name, refusal=refusal)
 
 
 @task(name="latest-round", task_run_name="round[{persona_name}]")
-def latest_round(persona_name: str) -> RoundReport:
+def latest_round(persona_name: str, judge: str | None = None) -> RoundReport:
     """Return the round that holds the persona's newest examples, begun now if some are in none."""
     store = open_store()
     persona = find_persona(store, persona_name)
-    row = begin_round(store, persona, "asked")[0] or last_round(store, persona.name)
-    return _report(row) if row else RoundReport(persona=persona.name)
+    row = begin_round(store, persona, "asked", judge)[0] or last_round(store, persona.name)
+    return _report(store, row, judge) if row else RoundReport(persona=persona.name)
 
 
-def _report(row: Round) -> RoundReport:
+def _report(store: Store, row: Round, judge: str | None) -> RoundReport:
+    if judge is not None and row.judge != judge:
+        appoint_judge(store, row, judge)
     return RoundReport(
         persona=row.persona,
         number=row.number,
@@ -148,7 +153,7 @@ def tell_judged(evaluation_id: str) -> None:
     row = round_of_job(store, evaluation.job_id)
     if row is not None and row.ended_at is None:
         move_on(store, row)
-    elif registry.get_promotion(store, evaluation.id) is None:
+    elif stage.get_promotion(store, evaluation.id) is None:
         step = _judged(store, evaluation)
         tell(step.event, step.about, persona=evaluation.persona, **step.payload)
 
@@ -160,7 +165,13 @@ def move_on(store: Store, row: Round) -> Step | None:
         if end_round(store, row, step):
             begin_due(store, row.persona)
         return None
-    if step is None or not mark_told(store, row, step.name, again_after=store.settings.retell_seconds):
+    if step is None:
+        return None
+    times = mark_told(store, row, step.name, again_after=store.settings.retell_seconds)
+    if times == 0:
+        return None
+    if times > ASKS and is_heard():
+        _fail(store, row, f"asked {ASKS} times for what follows '{step.name}', in vain: look at the runs")
         return None
     tell(step.event, step.about, persona=row.persona, round=row.number, **step.payload)
     return step
@@ -179,7 +190,7 @@ def next_step(store: Store, row: Round) -> Step | str | None:
     evaluation = registry.standing_evaluation(store, job)
     if evaluation is None:
         return Step(name="trained", event="job.completed", about=job.id, payload={"job": job.id})
-    decided = registry.get_promotion(store, evaluation.id)
+    decided = stage.get_promotion(store, evaluation.id)
     if decided is None:
         return _judged(store, evaluation)
     return f"{decided.state} {decided.version}"
@@ -203,5 +214,9 @@ def fail_round(persona_name: str, number: int, reason: str) -> None:
     row = next((row for row in rounds(store, persona_name) if row.number == number), None)
     if row is None:
         raise NotFound(f"{persona_name} has no round {number}.", "`understudy status` lists them.")
+    _fail(store, row, reason)
+
+
+def _fail(store: Store, row: Round, reason: str) -> None:
     if end_round(store, row, f"failed: {reason}"):
-        tell("round.failed", f"{row.persona}-{number}", persona=row.persona, error=reason)
+        tell("round.failed", f"{row.persona}-{row.number}", persona=row.persona, error=reason)

@@ -38,6 +38,7 @@ class FinetuneSpec(Frozen):
     persona: Text
     backend: Slug = "local"
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    judge: Text | None = Field(default=None, description="who decides on the round, whoever evaluates it")
     wait: bool = Field(default=True, description="follow the job to its end instead of leaving it to `watch`")
 
 
@@ -49,7 +50,7 @@ class RetrainSpec(Frozen):
     )
     reason: Reason = "asked"
     backend: Slug = "local"
-    judge: Text = "reference"
+    judge: Text | None = Field(default=None, description="who decides on the round, whoever evaluates it")
     follow: bool = Field(
         default=False, description="go on to the decision here; otherwise automations do as events arrive"
     )
@@ -68,7 +69,11 @@ class EvaluateSpec(Frozen):
 
     persona: Text
     job: str | None = Field(default=None, description="the newest completed job when not given")
-    judge: Text = Field(default="reference", description="a judge plugin, or `model:` and a model address")
+    judge: Text | None = Field(
+        default=None,
+        description="a judge plugin, or `model:` and a model address; the round's own when not given, "
+        "else the reference judge",
+    )
 
 
 class PromoteSpec(Frozen):
@@ -93,7 +98,7 @@ class PipelineSpec(Frozen):
     generate: GenerateSpec | None = None
     finetune: dict[str, Any] = Field(default_factory=dict, description="hyperparameters to override")
     backend: Slug = "local"
-    judge: Text = "reference"
+    judge: Text | None = Field(default=None, description="as in EvaluateSpec; kept with the round")
 
 
 class SimulateSpec(Frozen):

@@ -13,13 +13,14 @@ from typing import Any
 
 from prefect import task
 
-from agents.errors import UnderstudyError
+from agents.errors import PERMANENT, Conflict, UnderstudyError
 from agents.schemas import Frozen
 from tasks.events import tell
 from tasks.finetune import hand_over, open_backend, training_job
 from tasks.progress import current
 from tasks.rounds import move_on
 from tasks.storage.jobs import claim_restart, get_job, jobs, mark_stuck, update_job
+from tasks.storage.leases import lease_when_free
 from tasks.storage.rounds import round_of_job
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Job
@@ -53,6 +54,23 @@ class JobReport(Frozen):
 def poll_once(store: Store, job: Job) -> tuple[JobReport, JobState]:
     """Poll one job, keep what it says, and tell of what changed, exactly once."""
     state = _poll(store, job)
+    return _keep(store, job, state), state
+
+
+def cancel_job(store: Store, job_id: str) -> JobReport:
+    """Stop a job, which ends its round; raise Conflict when it has ended already."""
+    with lease_when_free(store, f"submit {job_id}"):
+        job, state = get_job(store, job_id), JobState(status="cancelled")
+        if job.status in TERMINAL:
+            raise Conflict(f"{job_id} is {job.status} already.", "Nothing was cancelled.")
+        if job.backend_id is not None:
+            backend, asked = open_backend(job.backend), training_job(store, job)
+            backend.cancel(asked, job.backend_id)
+            state = backend.poll(asked, job.backend_id)
+    return _keep(store, job, state)
+
+
+def _keep(store: Store, job: Job, state: JobState) -> JobReport:
     before, moved = update_job(store, job.id, state)
     if moved and state.status in TERMINAL:
         _tell_ended(store, job, state)
@@ -62,7 +80,7 @@ def poll_once(store: Store, job: Job) -> tuple[JobReport, JobState]:
         _mark_stuck(store, fresh, silence)
         fresh = get_job(store, job.id)
     seen = state.model_dump(include={"status", "step", "total_steps", "seconds", "trained_tokens", "error"})
-    return _report(fresh, before=before, moved=moved, **seen), state
+    return _report(fresh, before=before, moved=moved, **seen)
 
 
 def _report(job: Job, **changes: Any) -> JobReport:
@@ -74,15 +92,17 @@ def _report(job: Job, **changes: Any) -> JobReport:
 
 def _poll(store: Store, job: Job) -> JobState:
     """Return the backend's word on a job, after handing over or continuing one that nobody works on."""
-    if job.backend_id is None and job.status not in TERMINAL:
-        job = hand_over(store, job.id)
-    backend = open_backend(job.backend)
-    asked = training_job(store, job)
-    state = backend.poll(asked, job.backend_id or "")
-    if state.interrupted and claim_restart(store, job, at_most=RESTARTS):
-        job = hand_over(store, job.id)
+    backend, asked = open_backend(job.backend), training_job(store, job)
+    if job.backend_id is not None or job.status in TERMINAL:
         state = backend.poll(asked, job.backend_id or "")
-    return state
+        if not (state.interrupted and claim_restart(store, job, at_most=RESTARTS)):
+            return state
+    try:
+        job = hand_over(store, job.id)
+    except PERMANENT as error:
+        seen = job.model_dump(include={"step", "total_steps", "trained_tokens", "seconds"})
+        return JobState(status="error", error=str(error), **seen)
+    return backend.poll(asked, job.backend_id or "")
 
 
 def _tell_ended(store: Store, job: Job, state: JobState) -> None:

@@ -8,7 +8,7 @@ from agents.errors import AdapterInvalid, NotFound
 from agents.personas import load_persona
 from deployments.catalog import StoreCatalog
 from tasks.models import adapter_folder
-from tasks.storage import registry
+from tasks.storage import stage
 from tasks.storage.settings import Settings
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Dataset, Evaluation, Job, Promotion, Version
@@ -55,7 +55,7 @@ def add_version(store: Store, number: str, *, adapter: str | None = "adapter") -
 
 
 def promote(store: Store, number: str, verdict: str) -> None:
-    registry.decide(
+    stage.decide(
         store,
         Promotion(
             evaluation_id=f"evaluation-{number}",
@@ -64,7 +64,7 @@ def promote(store: Store, number: str, verdict: str) -> None:
             verdict=verdict,
             decision="{}",
             state="promoted" if verdict == "pass" else "refused",
-            baseline=registry.live_versions(store).get("jamie"),
+            baseline=stage.live_versions(store).get("jamie"),
         ),
     )
 

@@ -11,7 +11,15 @@ import pytest
 
 from agents.personas import load_persona
 from agents.schemas import Persona, Retraining, chat, fingerprint
-from tasks.rounds import begin_due, examples_arrived, move_on, next_step, reconcile_rounds, take_up_round
+from tasks.rounds import (
+    ASKS,
+    begin_due,
+    examples_arrived,
+    move_on,
+    next_step,
+    reconcile_rounds,
+    take_up_round,
+)
 from tasks.storage.designs import keep_design
 from tasks.storage.examples import dump_messages, examples
 from tasks.storage.rounds import (
@@ -224,6 +232,29 @@ def test_a_round_without_a_job_asks_for_its_training_and_again_only_after_a_whil
     assert (step.event, step.about, step.payload) == ("round.due", "jamie-1", {"reason": "threshold"})
     assert move_on(store, row) is None
     assert mark_told(store, row, "begun", again_after=0.0)
+
+
+def test_a_step_that_nobody_takes_is_asked_for_five_times_and_then_the_round_has_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = begun_round(store)
+    for time in range(1, ASKS + 1):
+        assert mark_told(store, row, "begun", again_after=0.0) == time
+    impatient = Store(store.settings.model_copy(update={"retell_seconds": 0.0}), store.engine)
+    assert move_on(impatient, row) is not None  # no server is named: whoever should have come cannot
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert move_on(impatient, row) is None
+    outcome = rounds(store)[0].outcome
+    assert outcome is not None
+    assert outcome.startswith("failed: asked 5 times for what follows 'begun'")
+
+
+def test_who_judges_a_round_is_kept_with_it(store: Store) -> None:
+    begun_round(store)
+    assert rounds(store)[0].judge is None
+    take_up_round.fn("jamie", "asked", "model:scripted/judge")
+    take_up_round.fn("jamie", "threshold")
+    assert rounds(store)[0].judge == "model:scripted/judge"
 
 
 def test_while_the_job_runs_a_round_waits_and_then_asks_for_its_evaluation(store: Store) -> None:

@@ -15,12 +15,12 @@ from agents.personas import load_persona
 from deployments.catalog import StoreCatalog
 from tasks.promote import PromotionReport, answer_promotion, promote_version, roll_back
 from tasks.specs import PromoteSpec
-from tasks.storage import registry
+from tasks.storage import registry, stage
 from tasks.storage.designs import keep_design
 from tasks.storage.jobs import get_job
 from tasks.storage.rounds import begin_round, last_round, set_job
 from tasks.storage.store import Store
-from tasks.storage.tables import Dataset, Evaluation, Example, Job
+from tasks.storage.tables import Dataset, Evaluation, Example, Job, Round
 
 BASE = "scripted/slow-1"
 
@@ -104,7 +104,7 @@ def promote(evaluation: str) -> PromotionReport:
 
 
 def on_stage(store: Store) -> str | None:
-    return registry.live_versions(store).get("jamie")
+    return stage.live_versions(store).get("jamie")
 
 
 def test_what_passed_goes_on_stage_and_what_failed_stays_a_candidate_with_reasons(store: Store) -> None:
@@ -177,7 +177,67 @@ def test_rollback_goes_back_a_version_at_a_time_and_then_to_the_base_model(store
     with pytest.raises(NotFound, match="no version on stage"):
         roll_back(store, "jamie", None, by="Ana")
     assert roll_back(store, "jamie", "jamie-0.2.0", by="Ana") == (None, "jamie-0.2.0")
-    assert [row.reason for row in registry.appearances(store, "jamie")][-2:] == ["rolled back"] * 2
+    assert [row.reason for row in stage.appearances(store, "jamie")][-2:] == ["rolled back"] * 2
+
+
+def test_what_a_person_took_back_goes_on_stage_again_only_by_a_person(store: Store) -> None:
+    promote(judged(store, "a"))
+    roll_back(store, "jamie", None, by="Ana")
+    again = promote(judged_again(store, "a"))
+    assert (again.version, again.state, on_stage(store)) == ("jamie-0.1.0", "waiting", None)
+    assert again.note == stage.TAKEN_BACK
+    answer_promotion(store, "jamie-0.1.0", approve=True, by="Ana", note=None)
+    assert on_stage(store) == "jamie-0.1.0"
+
+
+def judged_again(store: Store, name: str) -> str:
+    """Add a second evaluation of a job; return it."""
+    facts = {"persona": "jamie", "job_id": f"job-{name}", "spec": "{}"}
+    told = report(store, f"job-{name}", wins=True)
+    store.add_new(Evaluation(id=f"e-{name}-again", report=told, **facts))
+    return f"e-{name}-again"
+
+
+def test_what_waits_is_out_of_date_once_another_goes_on_stage(store: Store) -> None:
+    play(store, approval=True)
+    promote(judged(store, "a"))
+    promote(judged(store, "b"))
+    answer_promotion(store, "jamie-0.2.0", approve=True, by="Ana", note=None)
+    assert promote("e-a").state == "outdated"
+    with pytest.raises(NotFound, match=r"jamie-0\.1\.0 does not wait for approval: it is outdated"):
+        answer_promotion(store, "jamie-0.1.0", approve=True, by="Ana", note=None)
+    assert stage.outdated_jobs(store, "jamie") == ["job-a"]
+    assert promote(judged_again(store, "a")).state == "waiting"
+    assert stage.outdated_jobs(store, "jamie") == []
+
+
+def test_the_round_of_a_version_that_waited_ends_as_the_person_answers(store: Store) -> None:
+    play(store, approval=True)
+    evaluation = judged(store, "a")
+    store.add_new(
+        Round(persona="jamie", number=1, reason="asked", new_examples=1, design="x", base_model="m")
+    )
+    set_job(store, "jamie", 1, "job-a")
+    promote(evaluation)
+    assert outcome(store) == "waiting jamie-0.1.0"
+    answer_promotion(store, "jamie-0.1.0", approve=False, by="Bo", note=None)
+    assert outcome(store) == "rejected jamie-0.1.0"
+
+
+def outcome(store: Store) -> str | None:
+    row = last_round(store, "jamie")
+    return row.outcome if row else None
+
+
+def test_a_refused_candidate_passes_once_the_thresholds_let_it(store: Store) -> None:
+    play(store, min_prompts=50)
+    refused = promote(judged(store, "a"))
+    assert (refused.state, refused.decision.verdict) == ("refused", "inconclusive")
+    play(store, min_prompts=10)
+    passed = promote("e-a")
+    assert (passed.version, passed.state, on_stage(store)) == ("jamie-0.1.0", "promoted", "jamie-0.1.0")
+    play(store, min_prompts=50)
+    assert promote("e-a").state == "promoted"
 
 
 def test_rollback_refuses_what_never_passed_unless_forced(store: Store) -> None:
@@ -200,7 +260,7 @@ def test_a_refresh_makes_a_patch_whatever_it_gained(store: Store) -> None:
     assert row is not None
     evaluation = judged(store, "b")
     with store.session(write=True) as session:
-        row.reason = "refresh"
+        row.reason, row.new_examples = "refresh", 0
         session.merge(row)
     set_job(store, "jamie", row.number, "job-b")
     found = promote(evaluation)

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlmodel import func, select
 
 from agents.errors import Conflict, NotFound, StorageError
-from tasks.storage import calls, conversations, designs, drafts, examples, registry, rounds
+from tasks.storage import calls, conversations, designs, drafts, examples, registry, rounds, stage
 from tasks.storage import jobs as jobs_module
 from tasks.storage.drafts import claim_run
 from tasks.storage.jobs import get_job, job_events, jobs, loss_curve, update_job
@@ -64,7 +64,7 @@ def test_a_session_that_reads_sees_one_state_and_changes_nothing(store: Store) -
 
 
 def test_every_query_waits_out_a_database_that_went_away() -> None:
-    nouns = [calls, conversations, designs, drafts, examples, jobs_module, registry, rounds]
+    nouns = [calls, conversations, designs, drafts, examples, jobs_module, registry, rounds, stage]
     queries = [
         found
         for noun in nouns
@@ -134,9 +134,10 @@ def test_unknown_names_are_not_found(store: Store) -> None:
 def test_a_decision_stands_and_only_a_pass_goes_live(store: Store, version: str, verdict: str) -> None:
     asked = {"evaluation_id": "e", "persona": "jamie", "version": version, "decision": "{}"}
     state = "promoted" if verdict == "pass" else "refused"
-    assert registry.decide(store, Promotion(verdict=verdict, state=state, **asked)).verdict == verdict
-    assert registry.decide(store, Promotion(verdict="pass", state="promoted", **asked)).verdict == verdict
-    assert registry.live_versions(store) == ({"jamie": version} if verdict == "pass" else {})
+    assert stage.decide(store, Promotion(verdict=verdict, state=state, **asked)).verdict == verdict
+    other = "inconclusive" if verdict == "fail" else "fail"
+    assert stage.decide(store, Promotion(verdict=other, state="refused", **asked)).verdict == verdict
+    assert stage.live_versions(store) == ({"jamie": version} if verdict == "pass" else {})
 
 
 def test_a_live_row_must_name_a_version(store: Store) -> None:

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from agents.errors import Conflict
 from tasks.storage.drafts import claim_run
 from tasks.storage.jobs import job_events, loss_curve, update_job
-from tasks.storage.registry import decide, live_versions
 from tasks.storage.settings import Settings
+from tasks.storage.stage import decide, live_versions
 from tasks.storage.store import SCHEMA, Store, open_store
 from tasks.storage.tables import Conversation, Promotion, Run
 from tasks.training.base import JobEvent, JobState, LossPoint
@@ -146,7 +146,7 @@ def test_of_many_watching_threads_one_is_told_of_a_transition(store: Store, job:
 def test_of_many_decisions_one_stands(settings: Settings, store: Store, version: str) -> None:
     before = """\
 import os
-from tasks.storage.registry import decide
+from tasks.storage.stage import decide
 from tasks.storage.tables import Promotion
 store = open_store()
 mine = Promotion(evaluation_id="e", persona="jamie", version="jamie-0.1.0", verdict="pass",

@@ -1,22 +1,26 @@
 """Watching: whoever looks moves a job forward, and what happens to it is told once."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from scripted_training import say, submissions
 
-from agents.errors import ModelUnavailable
-from tasks.finetune import training_job
+from agents.errors import Conflict, NotFound
+from agents.personas import load_persona
+from tasks.finetune import resume_job, training_job
 from tasks.storage.jobs import get_job, jobs, update_job
 from tasks.storage.leases import lease_if_free
+from tasks.storage.rounds import begin_round, rounds, set_job
 from tasks.storage.store import Store
-from tasks.storage.tables import Dataset, Job
+from tasks.storage.tables import Dataset, Example, Job, Lease, Round
 from tasks.training.base import JobState
-from tasks.watch import RESTARTS, poll_jobs, poll_once, stuck_reason
+from tasks.watch import RESTARTS, cancel_job, poll_jobs, poll_once, stuck_reason
 
 
 @pytest.fixture
@@ -145,12 +149,70 @@ def test_every_open_job_is_polled_and_no_other(store: Store) -> None:
 
 
 def test_a_backend_that_cannot_be_asked_does_not_hide_the_other_jobs(store: Store) -> None:
-    (submitted(store, "job-1", backend_id=None)).mkdir(parents=True)
-    (training_job(store, get_job(store, "job-1")).folder / "refuse").touch()
+    submitted(store, "job-1", backend="vanished")
     say(submitted(store, "job-2", status="running"), status="running", step=4, total_steps=9)
     assert {report.id: report.step for report in poll_jobs.fn(None)} == {"job-1": 0, "job-2": 4}
     stuck = get_job(store, "job-1").stuck
     assert stuck is not None
-    assert "scripted could not be asked: The backend is closed" in stuck
-    with pytest.raises(ModelUnavailable, match="The backend is closed"):
+    assert "vanished could not be asked" in stuck
+    with pytest.raises(NotFound, match="vanished"):
         poll_jobs.fn("job-1")
+
+
+def refused(store: Store, **changes: object) -> Job:
+    """Return a job that its backend will not take."""
+    folder = submitted(store, backend_id=None, **changes)
+    folder.mkdir(parents=True)
+    (folder / "refuse").touch()
+    return get_job(store, "job-1")
+
+
+def test_a_job_that_its_backend_will_not_take_ends_with_the_reason_and_its_round_too(store: Store) -> None:
+    refused(store)
+    row = round_with(store, "job-1")
+    (report,) = poll_jobs.fn(None)
+    assert (report.status, report.moved) == ("error", True)
+    assert get_job(store, "job-1").error == "The backend is closed. Come back later."
+    assert rounds(store)[0].outcome == f"failed: {report.error}"
+    assert row.ended_at is None
+    assert poll_jobs.fn(None) == []
+
+
+def round_with(store: Store, job: str) -> Round:
+    message = '[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]'
+    facts = {"persona": "jamie", "source": "s", "origin": "o", "category": "c", "messages": message}
+    store.add_new(Example(id="1", **facts))
+    row, _ = begin_round(store, load_persona("jamie"), "asked")
+    assert row is not None
+    set_job(store, "jamie", row.number, job)
+    return row
+
+
+@pytest.mark.parametrize("handed_over", [True, False])
+def test_a_cancelled_job_ends_its_round_and_may_be_resumed(store: Store, handed_over: bool) -> None:
+    folder = submitted(store, **({} if handed_over else {"backend_id": None}))
+    round_with(store, "job-1")
+    assert (cancel_job(store, "job-1").status, rounds(store)[0].outcome) == ("cancelled", "failed: cancelled")
+    with pytest.raises(Conflict, match="job-1 is cancelled already"):
+        cancel_job(store, "job-1")
+    resume_job(store, "job-1")
+    assert (get_job(store, "job-1").status, submissions(folder)) == ("queued", 1)
+    with pytest.raises(Conflict, match="job-1 is queued"):
+        resume_job(store, "job-1")
+
+
+def test_the_lease_of_a_process_that_died_is_free_at_once(store: Store) -> None:
+    code = """
+import os, signal
+from tasks.storage.leases import lease_when_free
+from tasks.storage.store import open_store
+with lease_when_free(open_store(), "work"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    with lease_if_free(store, "work") as held:
+        assert held
+    with store.session(write=True) as session:
+        session.merge(Lease(name="work", holder="elsewhere 1|1|0.0|x", until=time.time() + 30))
+    with lease_if_free(store, "work") as held:
+        assert not held

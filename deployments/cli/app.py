@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 PersonaName = Annotated[str, typer.Argument(metavar="PERSONA", help="a name, or the path of a YAML file")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
-Judge = Annotated[str, typer.Option(help="a judge plugin, or model:ADDRESS")]
+Judge = Annotated[str | None, typer.Option(help="a judge plugin, or model:ADDRESS; else the reference")]
 Epochs = Annotated[int | None, typer.Option(help="passes over the examples")]
 LearningRate = Annotated[float | None, typer.Option(help="peak learning rate")]
 OneJob = Annotated[str | None, typer.Argument(metavar="[JOB]", help="only this job")]

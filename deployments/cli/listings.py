@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tasks.storage import registry
+from tasks.storage import registry, stage
 from tasks.storage.jobs import get_job, job_events, loss_curve
 from tasks.storage.store import Store
 from tasks.storage.tables import Job
@@ -32,15 +32,19 @@ def job_details(store: Store, job_id: str) -> dict[str, Any]:
 
 def version_rows(store: Store, persona: str | None) -> list[dict[str, object]]:
     """Return versions, oldest first, with lineage and verdict."""
-    live = registry.live_versions(store)
+    live = stage.live_versions(store)
     rows: list[dict[str, object]] = []
     for version in registry.versions(store, persona):
-        decisions = [p for p in registry.promotions(store, version.persona) if p.version == version.name]
+        decisions = [p for p in stage.promotions(store, version.persona) if p.version == version.name]
+        last = decisions[-1] if decisions else None
         rows.append(
             {
                 "version": version.name,
                 "live": "live" if live.get(version.persona) == version.name else "",
-                "gate": decisions[-1].verdict if decisions else None,
+                "change": version.change,
+                "gate": last.verdict if last else None,
+                "state": last.state if last else None,
+                "by": last.decided_by if last else None,
                 "parent": version.parent,
                 "base": version.base_model,
                 "job": version.job_id,

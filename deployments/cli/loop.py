@@ -178,7 +178,7 @@ def watch(job: OneJob = None, as_json: AsJson = False) -> None:
 def evaluate(
     persona: PersonaName,
     job: Annotated[str | None, typer.Option(help="the newest completed one if not given")] = None,
-    judge: Judge = "reference",
+    judge: Judge = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold the newest tuned model against what is live, on conversations that it never saw."""
@@ -203,7 +203,7 @@ def evaluate(
 
 
 @app.command()
-def retrain(persona: PersonaName, judge: Judge = "reference", as_json: AsJson = False) -> None:
+def retrain(persona: PersonaName, judge: Judge = None, as_json: AsJson = False) -> None:
     """Train, judge and decide anew if anything changed since the last round; otherwise say so."""
     from flows.retrain import retrain as flow
     from flows.texts import promotion_text
@@ -225,7 +225,7 @@ def pipeline(
     generate: Annotated[int, typer.Option(min=0, help="synthetic examples to write first")] = 0,
     epochs: Epochs = None,
     learning_rate: LearningRate = None,
-    judge: Judge = "reference",
+    judge: Judge = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole loop for one persona: data, fine-tune, evaluation, gate."""

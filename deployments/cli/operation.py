@@ -12,6 +12,8 @@ import typer
 from deployments.cli.app import AsJson, OneJob, app, home_store
 from deployments.cli.console import say, say_json, say_table
 
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="a job's id, from `understudy status`")]
+
 
 @app.command()
 def status(
@@ -29,6 +31,26 @@ def status(
         say_json(details) if as_json else _say_details(details)
         return
     show_overview(home_store(), every=interval if watch else None, as_json=as_json)
+
+
+@app.command()
+def cancel(job: JobName) -> None:
+    """Stop a job; its round of training ends with it."""
+    from deployments.launch import telling
+    from tasks.watch import cancel_job
+
+    with telling():
+        report = cancel_job(home_store(), job)
+    say(f"{report.id} is {report.status} at step {report.step} of {report.total_steps}.")
+
+
+@app.command()
+def resume(job: JobName) -> None:
+    """Continue a job that was cancelled or failed, from its last checkpoint where the backend keeps one."""
+    from tasks.finetune import resume_job
+
+    resume_job(home_store(), job)
+    say(f"{job} goes on; `understudy watch {job} --follow` shows how.")
 
 
 @app.command()

@@ -63,6 +63,7 @@ def say_overview(found: dict[str, Any]) -> None:
     say("\nRUNS")
     if runs["server"] is None:
         say("No Prefect server is named (PREFECT_API_URL): nothing starts by itself.")
+        say("`understudy retrain PERSONA` does a round, from what is new to the decision.")
     elif "error" in runs:
         say(runs["error"])
     else:

@@ -1,16 +1,22 @@
 """Leases: what only one process may work on at a time, given back when it ends or dies.
 
-Does not know what the work is. Whoever waits gets the lease at most `LEASE_SECONDS` after a holder died.
+Does not know what the work is. Whoever waits gets the lease at once where a holder of this machine died,
+and at most `LEASE_SECONDS` later where one elsewhere did.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from pathlib import Path
 from uuid import uuid4
+
+import psutil
 
 from agents.errors import StorageError
 from tasks.storage.store import Store, patient
@@ -19,12 +25,13 @@ from tasks.storage.tables import Lease
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 5.0
 WAIT_SECONDS = 0.5
+SAME_START = 1.0  # seconds that two readings of a process' start may differ by
 
 
 @asynccontextmanager
 async def leased(store: Store, name: str) -> AsyncIterator[None]:
     """Wait until nobody else holds the lease, then hold it for as long as the block runs."""
-    holder = uuid4().hex
+    holder = _new_holder()
     while not await asyncio.to_thread(_take, store, name, holder):  # noqa: ASYNC110  (another process)
         await asyncio.sleep(WAIT_SECONDS)
     with _renewing(store, name, holder):
@@ -34,7 +41,7 @@ async def leased(store: Store, name: str) -> AsyncIterator[None]:
 @contextmanager
 def lease_if_free(store: Store, name: str) -> Iterator[bool]:
     """Hold the lease for the block if nobody else does; tell whether that is so."""
-    holder = uuid4().hex
+    holder = _new_holder()
     if not _take(store, name, holder):
         yield False
         return
@@ -45,18 +52,44 @@ def lease_if_free(store: Store, name: str) -> Iterator[bool]:
 @contextmanager
 def lease_when_free(store: Store, name: str) -> Iterator[None]:
     """Wait, blocking the thread, until nobody else holds the lease, then hold it for the block."""
-    holder = uuid4().hex
+    holder = _new_holder()
     while not _take(store, name, holder):
         time.sleep(WAIT_SECONDS)
     with _renewing(store, name, holder):
         yield
 
 
+def _new_holder() -> str:
+    """Return a name that nobody else has, by which others of this machine find whether we live."""
+    me = psutil.Process()
+    return f"{_machine()}|{me.pid}|{me.create_time()}|{uuid4().hex}"
+
+
+def _has_died(holder: str) -> bool:
+    machine, *process = holder.split("|")
+    if machine != _machine():
+        return False
+    try:
+        found = psutil.Process(int(process[0]))
+        replaced = abs(found.create_time() - float(process[1])) >= SAME_START
+        return replaced or found.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@cache
+def _machine() -> str:
+    """Return what names this machine's processes: its name, and on Linux the namespace of their ids."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()} {namespace.readlink() if namespace.is_symlink() else ''}"
+
+
 @patient
 def _take(store: Store, name: str, holder: str) -> bool:
     with store.session(write=True) as session:
         lease = session.get(Lease, name)
-        if lease is not None and lease.holder != holder and lease.until > time.time():
+        taken = lease is not None and lease.holder != holder and lease.until > time.time()
+        if lease is not None and taken and not _has_died(lease.holder):
             return False
         session.merge(Lease(name=name, holder=holder, until=time.time() + LEASE_SECONDS))
     return True

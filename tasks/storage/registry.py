@@ -1,4 +1,4 @@
-"""Queries on evaluations, versions, promotions, and which version is live.
+"""Queries on evaluations and versions.
 
 Does not know how a version is judged.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import col, select
 
-from agents.errors import Conflict, NotFound
+from agents.errors import NotFound
 from tasks.evaluation.report import EvaluationReport
+from tasks.storage.stage import get_promotion, live_versions
 from tasks.storage.store import Store, patient
-from tasks.storage.tables import Appearance, Evaluation, Job, Live, Match, Promotion, Version, now
+from tasks.storage.tables import Evaluation, Job, Match, Version
 
 
 @patient
@@ -96,13 +97,6 @@ def version_of_address(store: Store, address: str) -> str | None:
 
 
 @patient
-def live_versions(store: Store) -> dict[str, str]:
-    """Return the name of the live version by persona."""
-    with store.session() as session:
-        return {row.persona: row.version for row in session.exec(select(Live))}
-
-
-@patient
 def baseline_of(store: Store, job: Job) -> str:
     """Return the address that a job's model is held against: what is live, or its base while nothing is.
 
@@ -129,124 +123,3 @@ def standing_evaluation(store: Store, job: Job) -> Evaluation | None:
         if get_promotion(store, evaluation.id) is not None or held_against == baseline:
             return evaluation
     return None
-
-
-@patient
-def get_promotion(store: Store, evaluation_id: str) -> Promotion | None:
-    """Return the decision on an evaluation, or None."""
-    with store.session() as session:
-        return session.get(Promotion, evaluation_id)
-
-
-@patient
-def decide(store: Store, promotion: Promotion) -> Promotion:
-    """Record a decision once and, if it promotes, put the version on stage, in one transaction.
-
-    Returns the decision that stands: a second decision on the same evaluation changes nothing. Raises
-    Conflict when the candidate passed against a version that is no longer the one on stage.
-    """
-    with store.session(write=True) as session:
-        standing = session.get(Promotion, promotion.evaluation_id)
-        if standing is not None:
-            return standing
-        if promotion.verdict == "pass":
-            _check_baseline(session, promotion)
-        session.add(promotion)
-        if promotion.state == "promoted":
-            _appear(session, promotion.persona, promotion.version, reason="promoted")
-    return promotion
-
-
-@patient
-def answer(store: Store, version: str, *, approve: bool, by: str, note: str | None) -> Promotion:
-    """Record a person's answer to a decision that waits for one, and put an approved version on stage.
-
-    The same answer by the same person is found, not given again. Raises NotFound when none waits, Conflict
-    when what it was judged against is no longer on stage.
-    """
-    state = "promoted" if approve else "rejected"
-    with store.session(write=True) as session:
-        asked = select(Promotion).where(Promotion.version == version)
-        rows = session.exec(asked.order_by(col(Promotion.created_at).desc())).all()
-        row = next((row for row in rows if row.state == "waiting"), rows[0] if rows else None)
-        if row is None or (row.state != "waiting" and (row.state, row.decided_by) != (state, by)):
-            raise NotFound(
-                f"{version} does not wait for approval" + (f": it is {row.state}." if row else "."),
-                "`understudy status` lists what waits.",
-            )
-        if row.state != "waiting":
-            return row
-        if approve:
-            _check_baseline(session, row)
-            _appear(session, row.persona, version, reason="approved", by=by, note=note)
-        row.state = state
-        row.decided_by, row.note, row.decided_at = by, note, now()
-        session.add(row)
-    return row
-
-
-@patient
-def put_on_stage(
-    store: Store, persona: str, version: str | None, *, by: str | None = None, note: str | None = None
-) -> str | None:
-    """Put a version (None: the base model) on stage as a rollback; return the one that left."""
-    with store.session(write=True) as session:
-        live = session.get(Live, persona)
-        before = live.version if live else None
-        if before != version:
-            _appear(session, persona, version, reason="rolled back", by=by, note=note)
-    return before
-
-
-@patient
-def appearances(store: Store, persona: str) -> list[Appearance]:
-    """Return who was on stage, oldest first."""
-    with store.session() as session:
-        return list(
-            session.exec(
-                select(Appearance).where(Appearance.persona == persona).order_by(col(Appearance.number))
-            )
-        )
-
-
-def _check_baseline(session: Session, promotion: Promotion) -> None:
-    live = session.get(Live, promotion.persona)
-    on_stage = live.version if live else None
-    if on_stage not in (promotion.baseline, promotion.version):
-        raise Conflict(
-            f"{promotion.version} was judged against {promotion.baseline or 'the base model'}, but "
-            f"{on_stage or 'the base model'} is on stage now.",
-            f"`understudy evaluate {promotion.persona}` judges it against that.",
-        )
-
-
-def _appear(
-    session: Session,
-    persona: str,
-    version: str | None,
-    *,
-    reason: str,
-    by: str | None = None,
-    note: str | None = None,
-) -> None:
-    live = session.get(Live, persona)
-    if version is None:
-        if live is not None:
-            session.delete(live)
-    else:
-        session.merge(Live(persona=persona, version=version, since=now()))
-    count = session.exec(select(func.count()).where(Appearance.persona == persona)).one()
-    session.add(
-        Appearance(persona=persona, number=count + 1, version=version, reason=reason, by=by, note=note)
-    )
-
-
-@patient
-def promotions(store: Store, persona: str) -> list[Promotion]:
-    """Return the decisions on a persona's versions, oldest first."""
-    with store.session() as session:
-        return list(
-            session.exec(
-                select(Promotion).where(Promotion.persona == persona).order_by(col(Promotion.created_at))
-            )
-        )

@@ -23,7 +23,9 @@ def standing(store: Store, persona: str) -> Standing:
 
 
 @patient
-def begin_round(store: Store, persona: Persona, reason: Reason) -> tuple[Round | None, str | None]:
+def begin_round(
+    store: Store, persona: Persona, reason: Reason, judge: str | None = None
+) -> tuple[Round | None, str | None]:
     """Begin a round if one is due, taking up every example that is new; otherwise say why not.
 
     In one transaction: of any number of processes that ask at once, one begins the round.
@@ -41,6 +43,7 @@ def begin_round(store: Store, persona: Persona, reason: Reason) -> tuple[Round |
             seed=(found.last.seed if found.last else 0) + (reason == "refresh"),
             design=persona.design,
             base_model=persona.base_model,
+            judge=judge,
         )
         session.add(row)
         session.exec(
@@ -96,20 +99,30 @@ def set_job(store: Store, persona: str, number: int, job_id: str) -> None:
 
 
 @patient
-def mark_told(store: Store, row: Round, step: str, *, again_after: float) -> bool:
-    """Note that a round's next step is asked for; tell whether this call is the one to ask.
+def appoint_judge(store: Store, row: Round, judge: str) -> None:
+    """Record who judges a round."""
+    with store.session(write=True) as session:
+        fresh = session.get_one(Round, (row.persona, row.number))
+        fresh.judge = judge
+        session.add(fresh)
+
+
+@patient
+def mark_told(store: Store, row: Round, step: str, *, again_after: float) -> int:
+    """Note that a round's next step is asked for, and return for which time; 0 when somebody else just did.
 
     The same step is asked for again when it was not taken for `again_after` seconds.
     """
     with store.session(write=True) as session:
         fresh = session.get_one(Round, (row.persona, row.number))
+        again = fresh.told == step
         if fresh.ended_at is not None:
-            return False
-        if fresh.told == step and _age(fresh.told_at or fresh.created_at) < again_after:
-            return False
-        fresh.told, fresh.told_at = step, now()
+            return 0
+        if again and _age(fresh.told_at or fresh.created_at) < again_after:
+            return 0
+        fresh.told, fresh.told_at, fresh.asked = step, now(), fresh.asked + 1 if again else 1
         session.add(fresh)
-    return True
+        return fresh.asked
 
 
 @patient

@@ -160,8 +160,10 @@ class Round(SQLModel, table=True):
     base_model: str
     job_id: str | None = Field(default=None, index=True)
     outcome: str | None = None
+    judge: str | None = None  # who judges it, where somebody chose
     told: str | None = None  # the step that was last asked for as an event
     told_at: str | None = None
+    asked: int = 0  # how often it was asked for
     created_at: str = Field(default_factory=now)
     ended_at: str | None = None
 
@@ -244,7 +246,7 @@ class Promotion(SQLModel, table=True):
     version: str = Field(foreign_key="versions.name")
     verdict: str
     decision: str  # JSON
-    state: str  # promoted, refused, waiting for a person, or rejected by one
+    state: str  # promoted, refused, waiting for a person, rejected by one, or outdated before one answered
     baseline: str | None = None  # the version that was on stage when it was judged
     decided_by: str | None = None
     note: str | None = None
