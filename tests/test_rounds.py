@@ -11,6 +11,7 @@ import pytest
 
 from agents.personas import load_persona
 from agents.schemas import Persona, Retraining, chat, fingerprint
+from tasks.rate import set_contest
 from tasks.rounds import (
     ASKS,
     begin_due,
@@ -20,9 +21,11 @@ from tasks.rounds import (
     reconcile_rounds,
     take_up_round,
 )
+from tasks.specs import EvaluateSpec
 from tasks.storage.designs import keep_design
 from tasks.storage.examples import dump_messages, examples
 from tasks.storage.rounds import (
+    appoint_judge,
     begin_round,
     end_round,
     example_counts,
@@ -255,6 +258,17 @@ def test_who_judges_a_round_is_kept_with_it(store: Store) -> None:
     take_up_round.fn("jamie", "asked", "model:scripted/judge")
     take_up_round.fn("jamie", "threshold")
     assert rounds(store)[0].judge == "model:scripted/judge"
+
+
+def test_whoever_asks_for_the_evaluation_of_a_round_its_judge_decides(store: Store) -> None:
+    begun_round(store, "completed")
+    asked = EvaluateSpec(persona="jamie", job="job-1")
+    reference = set_contest.fn(asked)
+    assert reference.judge == "reference"
+    appoint_judge(store, rounds(store)[0], "model:scripted/write")
+    chosen = set_contest.fn(asked)
+    assert (chosen.judge, chosen.id != reference.id) == ("model:scripted/write", True)
+    assert set_contest.fn(asked.model_copy(update={"judge": "reference"})).id == reference.id
 
 
 def test_while_the_job_runs_a_round_waits_and_then_asks_for_its_evaluation(store: Store) -> None:
