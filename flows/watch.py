@@ -11,6 +11,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.reports import table, tracked
+from tasks.events import is_heard
+from tasks.notices import retell_notices
 from tasks.rounds import reconcile_rounds
 from tasks.specs import WatchSpec
 from tasks.watch import JobReport, follow_job, poll_jobs
@@ -28,7 +30,8 @@ async def watch(spec: WatchSpec) -> list[JobReport]:
     if spec.follow:
         reports = list(await asyncio.gather(*(_follow(report, spec.interval) for report in reports)))
     elif spec.job is None:
-        await _tell_rounds(await asyncio.to_thread(reconcile_rounds))
+        said = await asyncio.to_thread(reconcile_rounds)
+        await _tell_rounds(said + (await retell_notices() if is_heard() else []))
     if reports:
         await table(
             "jobs",
@@ -50,4 +53,8 @@ async def _follow(report: JobReport, interval: float) -> JobReport:
 
 async def _tell_rounds(said: list[str]) -> None:
     if said:
-        await table("rounds", [{"what": sentence} for sentence in said], "Rounds that were moved on")
+        await table(
+            "rounds",
+            [{"what": sentence} for sentence in said],
+            "Rounds that moved on, and what was told again",
+        )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from uuid import UUID, uuid4
 
 
 def is_heard() -> bool:
@@ -23,6 +24,11 @@ def is_heard() -> bool:
 
 def tell(event: str, name: str, *, persona: str, **payload: Any) -> None:
     """Emit `understudy.<event>` about the thing of that name; without a server to hear it, do nothing."""
+    emit(event, name, {"persona": persona, **payload})
+
+
+def emit(event: str, name: str, payload: dict[str, Any], *, identity: UUID | None = None) -> None:
+    """Emit an event whose payload names the persona; two of one identity are the same event."""
     from prefect.context import FlowRunContext, TaskRunContext
 
     if not (is_heard() or FlowRunContext.get() or TaskRunContext.get()):
@@ -31,10 +37,11 @@ def tell(event: str, name: str, *, persona: str, **payload: Any) -> None:
 
     emit_event(
         event=f"understudy.{event}",
+        id=identity or uuid4(),
         resource={
             "prefect.resource.id": f"understudy.{event.split('.', maxsplit=1)[0]}.{name}",
             "prefect.resource.name": name,
-            "understudy.persona": persona,
+            "understudy.persona": payload["persona"],
         },
-        payload={"persona": persona, **payload},
+        payload=payload,
     )

@@ -17,6 +17,7 @@ from agents.errors import PERMANENT, Conflict, InputError
 from agents.plugins import load_plugin
 from agents.schemas import Persona, fingerprint
 from tasks.cast import find_persona
+from tasks.notices import announce, of_job
 from tasks.rounds import RoundReport
 from tasks.specs import FinetuneSpec
 from tasks.storage.examples import get_dataset
@@ -85,6 +86,7 @@ def submit_job(spec: FinetuneSpec, dataset_id: str, round_: RoundReport) -> str:
         hand_over(store, job.id)
     except PERMANENT as error:
         update_job(store, job.id, JobState(status="error", error=str(error)))
+        announce(of_job(get_job(store, job.id)))
         raise
     return job.id
 

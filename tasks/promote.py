@@ -16,6 +16,7 @@ from tasks.evaluation.gate import Decision, decide
 from tasks.evaluation.report import EvaluationReport
 from tasks.evaluation.versions import change_of, next_number
 from tasks.events import tell
+from tasks.notices import announce, of_appearance, of_promotion
 from tasks.rounds import move_on
 from tasks.specs import PromoteSpec
 from tasks.storage import registry, stage
@@ -67,7 +68,7 @@ def promote_version(spec: PromoteSpec) -> PromotionReport:
     )
     standing = stage.decide(store, asked)
     if standing is asked:
-        _tell(standing)
+        announce(of_promotion(standing))
     close_round(store, evaluation)
     _judge_again(store, persona.name)
     return promotion_report(store, standing)
@@ -91,7 +92,7 @@ def answer_promotion(store: Store, version: str, *, approve: bool, by: str, note
     Raises NotFound when it does not wait, Conflict when its evaluation is out of date.
     """
     answered = stage.answer(store, version, approve=approve, by=by, note=note)
-    _tell(answered)
+    announce(of_promotion(answered))
     _judge_again(store, answered.persona)
     return answered
 
@@ -134,7 +135,7 @@ def roll_back(
         )
     left = stage.put_on_stage(store, persona, to, by=by, note=note)
     if left != to:
-        tell("version.rolled-back", to or persona, persona=persona, version=to, left=left, by=by, note=note)
+        announce(of_appearance(stage.appearances(store, persona)[-1]))
         _judge_again(store, persona)
     return left, to
 
@@ -150,20 +151,6 @@ def _judge_again(store: Store, persona: str) -> None:
     """Have what waited for a person judged against who is on stage now."""
     for job in stage.outdated_jobs(store, persona):
         tell("job.completed", job, persona=persona, job=job)
-
-
-def _tell(promotion: Promotion) -> None:
-    tell(
-        f"version.{promotion.state}",
-        promotion.version,
-        persona=promotion.persona,
-        version=promotion.version,
-        verdict=promotion.verdict,
-        evaluation=promotion.evaluation_id,
-        reasons="; ".join(Decision.model_validate_json(promotion.decision).reasons),
-        by=promotion.decided_by,
-        note=promotion.note,
-    )
 
 
 def _evaluation(store: Store, persona: str, evaluation_id: str | None) -> Evaluation:

@@ -14,6 +14,7 @@ from tasks.cast import cast, find_persona
 from tasks.evaluation.gate import GateVerdict, decide
 from tasks.evaluation.report import EvaluationReport
 from tasks.events import is_heard, tell
+from tasks.notices import announce, of_round
 from tasks.storage import registry, stage
 from tasks.storage.jobs import get_job
 from tasks.storage.rounds import (
@@ -21,6 +22,7 @@ from tasks.storage.rounds import (
     begin_round,
     end_round,
     example_counts,
+    get_round,
     last_round,
     mark_told,
     round_of_job,
@@ -211,12 +213,9 @@ def _judged(store: Store, evaluation: Evaluation) -> Step:
 def fail_round(persona_name: str, number: int, reason: str) -> None:
     """Close a round that could not be trained, with the reason."""
     store = open_store()
-    row = next((row for row in rounds(store, persona_name) if row.number == number), None)
-    if row is None:
-        raise NotFound(f"{persona_name} has no round {number}.", "`understudy status` lists them.")
-    _fail(store, row, reason)
+    _fail(store, get_round(store, persona_name, number), reason)
 
 
 def _fail(store: Store, row: Round, reason: str) -> None:
     if end_round(store, row, f"failed: {reason}"):
-        tell("round.failed", f"{row.persona}-{row.number}", persona=row.persona, error=reason)
+        announce(of_round(store, get_round(store, row.persona, row.number)))

@@ -15,8 +15,8 @@ from prefect import task
 
 from agents.errors import PERMANENT, Conflict, UnderstudyError
 from agents.schemas import Frozen
-from tasks.events import tell
 from tasks.finetune import hand_over, open_backend, training_job
+from tasks.notices import announce, of_job
 from tasks.progress import current
 from tasks.rounds import move_on
 from tasks.storage.jobs import claim_restart, get_job, jobs, mark_stuck, update_job
@@ -110,12 +110,12 @@ def _tell_ended(store: Store, job: Job, state: JobState) -> None:
     if row is not None and row.ended_at is None:
         move_on(store, row)
     if state.status != "completed" or row is None or row.ended_at is not None:
-        tell(f"job.{state.status}", job.id, persona=job.persona, job=job.id, error=state.error)
+        announce(of_job(get_job(store, job.id)))
 
 
 def _mark_stuck(store: Store, job: Job, reason: str) -> None:
     if mark_stuck(store, job.id, reason):
-        tell("job.stuck", job.id, persona=job.persona, job=job.id, error=reason)
+        announce(of_job(get_job(store, job.id)))
 
 
 def stuck_reason(job: Job, patience: float, at: datetime | None = None) -> str | None:

@@ -1,6 +1,8 @@
 """The loop that runs itself: a real Prefect server, a real worker, events and automations, end to end."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -182,6 +184,35 @@ def test_the_gate_shows_every_check_in_prefects_ui(house: Services) -> None:
     found = house.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["gate-keeper"]}}})
     names = {row["name"] for row in json.loads(found[0]["data"])}
     assert {"win rate", "perplexity ratio", "prompts judged"} <= names
+
+
+SILENTLY = """
+from datetime import UTC, datetime, timedelta
+from tasks.storage.stage import appearances, put_on_stage
+from tasks.storage.store import open_store
+store = open_store()
+put_on_stage(store, "keeper", "keeper-0.1.0", by="Ana")
+row = appearances(store, "keeper")[-1]
+row.at = (datetime.now(UTC) - timedelta(minutes=5)).isoformat(timespec="milliseconds")
+with store.session(write=True) as session:
+    session.merge(row)
+"""
+
+
+def test_what_died_untold_with_its_process_is_told_once(
+    house: Services, notified: tuple[str, list[dict[str, Any]]]
+) -> None:
+    """Whoever rolled back died before anybody heard of it."""
+    subprocess.run([sys.executable, "-c", SILENTLY], env=house.environment, check=True)
+
+    def told() -> int:
+        return sum("rolled-back" in note["subject"] for note in notified[1])
+
+    assert told() == 0
+    for _ in range(3):
+        house.run("watch", spec={"follow": False})
+    house.wait(told, 60, "the notification")
+    assert told() == 1
 
 
 def test_deploying_without_a_server_says_what_to_do(tmp_path: Path) -> None:

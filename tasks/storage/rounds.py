@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlmodel import Session, col, func, select, update
 
+from agents.errors import NotFound
 from agents.schemas import Persona
 from tasks.storage.store import Store, patient
 from tasks.storage.tables import Example, Round, Version, now
@@ -70,6 +71,16 @@ def rounds(store: Store, persona: str | None = None, *, open_only: bool = False)
         query = query.where(col(Round.ended_at).is_(None))
     with store.session() as session:
         return list(session.exec(query))
+
+
+@patient
+def get_round(store: Store, persona: str, number: int) -> Round:
+    """Return a round; raise NotFound when there is none of that number."""
+    with store.session() as session:
+        row = session.get(Round, (persona, number))
+    if row is None:
+        raise NotFound(f"{persona} has no round {number}.", "`understudy status` lists the newest.")
+    return row
 
 
 @patient
