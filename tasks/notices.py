@@ -89,7 +89,7 @@ def of_job(job: Job) -> Notice | None:
         name=job.id,
         persona=job.persona,
         at=job.updated_at if ended else job.progressed_at,
-        payload={"job": job.id, "error": job.error if ended else job.stuck},
+        payload={"job": job.id, "error": job.stuck if not ended else job.error or job.status},
     )
 
 

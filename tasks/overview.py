@@ -135,6 +135,10 @@ def _examples_next(store: Store, persona: Persona, latest: Round | None) -> list
     said = [refusal or f"A round begins when the schedule looks: {name} has enough new examples."]
     if latest is not None and (latest.outcome or "").startswith("failed"):
         said.append(f"`understudy retrain {name}` tries the examples of round {latest.number} again.")
+    if latest is not None and latest.outcome == "cancelled":
+        said.append(
+            f"Round {latest.number} was cancelled: `understudy resume {latest.job_id}` goes on with it."
+        )
     if persona.retraining.schedule != "never":
         said.append(f"Whatever is new begins a round {WHEN[persona.retraining.schedule]}.")
     return said

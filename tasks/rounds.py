@@ -188,7 +188,7 @@ def next_step(store: Store, row: Round) -> Step | str | None:
     if job.status not in TERMINAL:
         return None
     if job.status != "completed":
-        return f"failed: {job.error or job.status}"
+        return "cancelled" if job.status == "cancelled" else f"failed: {job.error}"
     evaluation = registry.standing_evaluation(store, job)
     if evaluation is None:
         return Step(name="trained", event="job.completed", about=job.id, payload={"job": job.id})

@@ -91,7 +91,7 @@ def test_a_job_in_trouble_is_told_and_one_that_completed_is_not(store: Store) ->
     assert told == {
         "job-1": ("job.error", "out of memory"),
         "job-4": ("job.stuck", "silent"),
-        "job-5": ("job.cancelled", None),
+        "job-5": ("job.cancelled", "cancelled"),
     }
 
 

@@ -192,7 +192,7 @@ def round_with(store: Store, job: str) -> Round:
 def test_a_cancelled_job_ends_its_round_and_may_be_resumed(store: Store, handed_over: bool) -> None:
     folder = submitted(store, **({} if handed_over else {"backend_id": None}))
     round_with(store, "job-1")
-    assert (cancel_job(store, "job-1").status, rounds(store)[0].outcome) == ("cancelled", "failed: cancelled")
+    assert (cancel_job(store, "job-1").status, rounds(store)[0].outcome) == ("cancelled", "cancelled")
     with pytest.raises(Conflict, match="job-1 is cancelled already"):
         cancel_job(store, "job-1")
     resume_job(store, "job-1")

@@ -53,12 +53,17 @@ def answers(url: str) -> bool:
         return False
 
 
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def prefect_process(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[PrefectProcess]:
     """Have a server whose files lie in the folder, with further PREFECT_ settings."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     environment = {
         **os.environ,

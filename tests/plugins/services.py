@@ -2,18 +2,17 @@
 
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+from prefect_process import answers, free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PLUGINS = Path(__file__).parent
@@ -192,17 +191,3 @@ def services(folder: Path, **environment: str) -> Iterator[Services]:
         yield found
     finally:
         found.stop()
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310  (our own server)
-            return bool(response.status == 200)
-    except OSError:
-        return False
