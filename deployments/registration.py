@@ -145,7 +145,8 @@ async def _upsert(client: PrefectClient, entry: dict[str, Any]) -> str:
     for spare in found[1:]:
         await client.delete_automation(spare.id)
     standing = AutomationCore.model_validate(found[0].model_dump(include=set(AutomationCore.model_fields)))
-    if standing == wanted.model_copy(update={"enabled": standing.enabled}):
+    wanted = wanted.model_copy(update={"enabled": standing.enabled})  # what somebody turned off stays off
+    if standing == wanted:
         return "unchanged"
     await client.update_automation(found[0].id, wanted)
     return "updated"

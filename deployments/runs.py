@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.errors import StorageError
 from deployments.launch import COMMAND_TAG, check_answers
+from tasks.homes import home_of_workers
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -32,10 +33,12 @@ async def recent_runs() -> dict[str, Any]:
     check_answers(server)
     try:
         recent, scheduled, names = await _asked()
+        theirs = await home_of_workers()
     except httpx.HTTPError as error:
         raise StorageError(f"The Prefect server at {server} went away: {error!r}.", "Look again.") from error
     return {
         "server": server,
+        "home_of_workers": theirs,
         "recent": [_row(run, run.name, run.start_time) for run in recent],
         "scheduled": _next_of_each(scheduled, names),
     }

@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 
 from flows.reports import table, tracked
 from tasks.events import is_heard
+from tasks.homes import tell_home
 from tasks.notices import retell_notices
 from tasks.rounds import reconcile_rounds
 from tasks.specs import WatchSpec
@@ -30,6 +31,7 @@ async def watch(spec: WatchSpec) -> list[JobReport]:
     if spec.follow:
         reports = list(await asyncio.gather(*(_follow(report, spec.interval) for report in reports)))
     elif spec.job is None:
+        await tell_home()
         said = await asyncio.to_thread(reconcile_rounds)
         await _tell_rounds(said + (await retell_notices() if is_heard() else []))
     if reports:

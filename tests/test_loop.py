@@ -180,6 +180,16 @@ def test_nothing_changed_trains_nothing_and_says_so(house: Services) -> None:
     assert any("Nothing changed since round 2 of keeper" in str(artifact["data"]) for artifact in said)
 
 
+def test_status_says_when_the_worker_uses_another_home(house: Services, tmp_path: Path) -> None:
+    house.run("watch", spec={"follow": False})
+    assert json.loads(house.understudy("status", "--json"))["runs"]["elsewhere"] is False
+    other = Services(tmp_path)
+    other.environment["PREFECT_API_URL"] = house.url
+    said = other.understudy("status")
+    assert f"ANOTHER HOME: {house.home / 'understudy.db'} on" in said
+    assert str(other.home / "understudy.db") in said
+
+
 def test_the_gate_shows_every_check_in_prefects_ui(house: Services) -> None:
     found = house.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["gate-keeper"]}}})
     names = {row["name"] for row in json.loads(found[0]["data"])}

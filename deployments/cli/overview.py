@@ -13,6 +13,7 @@ from typing import Any
 
 from agents.errors import StorageError
 from deployments.cli.console import say, say_json, say_table
+from tasks.homes import home_name
 from tasks.overview import JobStanding, PersonaStanding, jobs_standing, personas_standing
 from tasks.storage.store import Store
 
@@ -42,6 +43,8 @@ def overview(store: Store) -> dict[str, Any]:
     if runs["server"]:
         try:
             runs = asyncio.run(recent_runs())
+            runs["home"] = home_name(store.settings)
+            runs["elsewhere"] = runs["home_of_workers"] not in (None, runs["home"])
         except StorageError as error:
             runs["error"] = str(error)
     return {
@@ -68,6 +71,10 @@ def say_overview(found: dict[str, Any]) -> None:
         say(runs["error"])
     else:
         say_table(runs["recent"], empty=f"None yet on {runs['server']}.")
+        if runs["elsewhere"]:
+            say(f"\nTHE WORKER USES ANOTHER HOME: {runs['home_of_workers']}.")
+            say(f"This command reads {runs['home']}.")
+            say("Name one home for both with UNDERSTUDY_HOME or UNDERSTUDY_DATABASE_URL.")
         say("\nSCHEDULED")
         say_table(runs["scheduled"], empty="Nothing: `understudy deploy` registers the schedules.")
     say("\nNEXT")
