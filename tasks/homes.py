@@ -6,20 +6,11 @@ Does not know what is in a home. Workers say where they are whenever the schedul
 from __future__ import annotations
 
 import os
-import socket
 
-from sqlalchemy import make_url
-
-from tasks.storage.engines import place
-from tasks.storage.settings import ON_WORKER, Settings, read_settings
+from tasks.storage.engines import home_name
+from tasks.storage.settings import ON_WORKER, read_settings
 
 VARIABLE = "understudy_home"
-
-
-def home_name(settings: Settings) -> str:
-    """Return what names a home to people: its database, and for a file the machine too; no password."""
-    url = make_url(settings.database)
-    return f"{url.database} on {socket.gethostname()}" if url.drivername == "sqlite" else place(url)
 
 
 async def tell_home() -> None:

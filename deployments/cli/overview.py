@@ -13,8 +13,8 @@ from typing import Any
 
 from agents.errors import StorageError
 from deployments.cli.console import say, say_json, say_table
-from tasks.homes import home_name
 from tasks.overview import JobStanding, PersonaStanding, jobs_standing, personas_standing
+from tasks.storage.engines import home_name
 from tasks.storage.store import Store
 
 CLEAR = "\x1b[2J\x1b[H"

@@ -6,6 +6,7 @@ and changes nothing, `add` inserts rows, `write` reads and changes while nobody 
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from functools import cache
@@ -13,11 +14,11 @@ from itertools import chain, repeat
 from logging import getLogger
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from agents.errors import ConnectionLost, StorageError
-from tasks.storage.settings import POSTGRESQL
+from tasks.storage.settings import POSTGRESQL, Settings
 
 Access = Literal["read", "add", "write"]
 Result = TypeVar("Result")
@@ -79,6 +80,12 @@ def with_access(engine: Engine, access: Access) -> Engine:
 def place(url: URL) -> str:
     """Return a database's URL for people to read, without its password."""
     return url.render_as_string(hide_password=True)
+
+
+def home_name(settings: Settings) -> str:
+    """Return what names a home to people: its database, and for a file the machine too."""
+    url = make_url(settings.database)
+    return f"{url.database} on {socket.gethostname()}" if url.drivername in SQLITE else place(url)
 
 
 def storage_error(error: DBAPIError, engine: Engine) -> StorageError:
