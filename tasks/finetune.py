@@ -23,7 +23,7 @@ from tasks.specs import FinetuneSpec
 from tasks.storage.examples import get_dataset
 from tasks.storage.jobs import get_job, mark_submitted, update_job
 from tasks.storage.leases import lease_when_free
-from tasks.storage.rounds import set_job
+from tasks.storage.rounds import reopen_round, set_job
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Dataset, Job
 from tasks.training.base import TERMINAL, Hyperparameters, JobState, TrainingBackend, TrainingJob
@@ -109,13 +109,14 @@ def hand_over(store: Store, job_id: str) -> Job:
 def resume_job(store: Store, job_id: str) -> None:
     """Hand a job that was cancelled or failed to its backend again, which continues it where it can.
 
-    Raises Conflict for a job in any other state.
+    Its round goes on with it. Raises Conflict for a job in any other state.
     """
     with lease_when_free(store, f"submit {job_id}"):
         job = get_job(store, job_id)
         if job.status not in ("cancelled", "error"):
             raise Conflict(f"{job_id} is {job.status}.", "Only what was cancelled or failed is resumed.")
         mark_submitted(store, job.id, open_backend(job.backend).submit(training_job(store, job)))
+        reopen_round(store, job.id)
 
 
 def _job(persona: Persona, spec: FinetuneSpec, dataset: Dataset, settings: Hyperparameters) -> Job:

@@ -197,6 +197,7 @@ def test_a_cancelled_job_ends_its_round_and_may_be_resumed(store: Store, handed_
         cancel_job(store, "job-1")
     resume_job(store, "job-1")
     assert (get_job(store, "job-1").status, submissions(folder)) == ("queued", 1)
+    assert (rounds(store)[0].outcome, rounds(store)[0].ended_at) == (None, None)
     with pytest.raises(Conflict, match="job-1 is queued"):
         resume_job(store, "job-1")
 

@@ -149,6 +149,20 @@ def end_round(store: Store, row: Round, outcome: str) -> bool:
 
 
 @patient
+def reopen_round(store: Store, job_id: str) -> None:
+    """Go on with the round of a job that failed or was cancelled, if none has begun since."""
+    with store.session(write=True) as session:
+        row = session.exec(
+            select(Round).where(Round.job_id == job_id).order_by(col(Round.number).desc())
+        ).first()
+        if row is None or row != _last(session, row.persona):
+            return
+        if row.outcome == "cancelled" or (row.outcome or "").startswith("failed"):
+            row.outcome = row.ended_at = row.told = None
+            session.add(row)
+
+
+@patient
 def example_counts(store: Store) -> dict[str, tuple[int, int]]:
     """Return (all, new) examples by persona."""
     with store.session() as session:
