@@ -5,8 +5,8 @@ Does not know any provider: they are found by the first part of the address, thr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -46,12 +46,16 @@ class Usage(Frozen):
 
 
 class ChatAnswer(Frozen):
-    """An answer, why it ended and what it took; `seconds` runs from submission to the last token."""
+    """An answer, why it ended and what it took; `seconds` runs from submission to the last token.
+
+    `cost` is in US dollars: 0 for a model of this machine, None where nobody knows the price.
+    """
 
     text: str
     finish_reason: FinishReason
     usage: Usage
     seconds: float
+    cost: float | None = 0.0
 
 
 class ChatDelta(Frozen):
@@ -123,10 +127,16 @@ def parse_address(address: str) -> ModelAddress:
 
 @dataclass(frozen=True)
 class ModelPlaces:
-    """Where models find their files: converted checkpoints, and the folder of a named adapter."""
+    """Where models find their files, and what they may know of the environment.
+
+    Files are converted checkpoints and the folder of a named adapter. `variables` holds keys and base URLs
+    by the names that providers give them; `timeout` is how long one call may take, in seconds.
+    """
 
     cache: Path
     adapter_folder: Callable[[str], Path]
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    timeout: float = 30.0
 
 
 def open_model(address: str, places: ModelPlaces) -> ChatModel:

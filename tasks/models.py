@@ -5,6 +5,7 @@ Does not know what is asked of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,8 +22,13 @@ from tasks.storage.store import Store
 
 
 def model_places(store: Store) -> ModelPlaces:
-    """Return where models of this home find their files."""
-    return ModelPlaces(cache=store.settings.cache, adapter_folder=lambda name: adapter_folder(store, name))
+    """Return where models of this home find their files, their keys and their time."""
+    return ModelPlaces(
+        cache=store.settings.cache,
+        adapter_folder=lambda name: adapter_folder(store, name),
+        variables=os.environ,
+        timeout=store.settings.call_timeout,
+    )
 
 
 def adapter_folder(store: Store, name: str) -> Path:
