@@ -45,6 +45,17 @@ class Usage(Frozen):
     completion_tokens: int
 
 
+class Tariff(Frozen):
+    """US dollars per million tokens read and written."""
+
+    prompt: float = Field(ge=0.0)
+    completion: float = Field(ge=0.0)
+
+    def cost(self, usage: Usage) -> float:
+        """Return what the tokens cost, in US dollars."""
+        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1_000_000
+
+
 class ChatAnswer(Frozen):
     """An answer, why it ended and what it took; `seconds` runs from submission to the last token.
 
@@ -130,13 +141,15 @@ class ModelPlaces:
     """Where models find their files, and what they may know of the environment.
 
     Files are converted checkpoints and the folder of a named adapter. `variables` holds keys and base URLs
-    by the names that providers give them; `timeout` is how long one call may take, in seconds.
+    by the names that providers give them; `timeout` is how long one call may take, in seconds; `tariffs` are
+    prices by model address, for models whose provider or library tells none.
     """
 
     cache: Path
     adapter_folder: Callable[[str], Path]
     variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     timeout: float = 30.0
+    tariffs: Mapping[str, Tariff] = field(default_factory=dict)
 
 
 def open_model(address: str, places: ModelPlaces) -> ChatModel:

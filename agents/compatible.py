@@ -23,12 +23,14 @@ from agents.chat import (
     ModelAddress,
     ModelPlaces,
     Sampling,
+    Tariff,
     TextScore,
     Usage,
 )
 from agents.errors import InputError, KeyMissing, ModelError, ModelTimeout, RequestRefused
 from agents.refusals import refusal
 from agents.schemas import Messages
+from agents.tariffs import FREE
 
 if TYPE_CHECKING:
     import httpx
@@ -63,7 +65,8 @@ def open_compatible(address: ModelAddress, places: ModelPlaces) -> CompatibleMod
         raise KeyMissing(
             f"{address} at {url} needs a key.", f"Set {KEY}, or {BASE_URL} to a server of yours."
         )
-    return CompatibleModel(str(address), address.name, url, key, places.timeout, free=here)
+    tariff = places.tariffs.get(str(address), FREE if here else None)
+    return CompatibleModel(str(address), address.name, url, key, places.timeout, tariff)
 
 
 def estimate_tokens(messages: Messages) -> int:
@@ -76,14 +79,14 @@ def estimate_tokens(messages: Messages) -> int:
 
 @dataclass(frozen=True)
 class CompatibleModel:
-    """A model of a server that speaks the OpenAI chat protocol; `free` says that its calls cost nothing."""
+    """A model of a server that speaks the OpenAI chat protocol; without a tariff nobody knows its price."""
 
     address: str
     name: str
     url: str
     key: str
     timeout: float
-    free: bool = False
+    tariff: Tariff | None = None
     context_window: int = WINDOW
     """What is assumed: the protocol does not tell, and refuses what is too long with ContextExceeded."""
 
@@ -176,7 +179,9 @@ class CompatibleModel:
             raise RequestRefused(f"{self.address} filtered its answer.", "Word the request differently.")
         if reason not in ENDS:
             raise ModelError(f"{self.address} ended its answer with {reason!r}, which is no end of a text.")
-        cost = 0.0 if self.free else told.get("cost")
+        cost = told.get("cost")
+        if cost is None and self.tariff is not None:
+            cost = self.tariff.cost(usage)
         return ChatAnswer(text=text, finish_reason=ENDS[reason], usage=usage, seconds=seconds, cost=cost)
 
     def _late(self) -> ModelTimeout:

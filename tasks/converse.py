@@ -21,6 +21,7 @@ from agents.personas import load_persona
 from agents.plans import load_plan
 from agents.plans.seats import REPLACEMENTS, Seats, lay_out
 from agents.schemas import fingerprint
+from agents.tariffs import total_cost
 from tasks.models import open_counter, open_recorded
 from tasks.policies import PartialFailure, attempt, call_slot, settle
 from tasks.progress import advance
@@ -144,6 +145,7 @@ async def _settle(
         model=model.address,
         attempts=len(takes),
         reasons=reasons,
+        cost=total_cost(take.cost for take in takes),
         **{name: sum(getattr(take, name) for take in takes) for name in SPENT},
     )
     if accepted or position >= REPLACEMENTS * seats.total:

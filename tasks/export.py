@@ -14,6 +14,7 @@ from prefect import task
 
 from agents.scenarios import load_scenarios
 from agents.schemas import Frozen, Messages, chat, chat_line, fingerprint, with_system
+from agents.tariffs import total_cost
 from tasks.cast import find_persona
 from tasks.generate import STAGES
 from tasks.rounds import examples_arrived
@@ -110,7 +111,7 @@ def _detail(spec: GenerateSpec, position: int, messages: Messages, rows: Drafts)
         "words": {stage: len(row.text.split()) for stage, row in stages.items()},
         "models": {stage: row.model for stage, row in stages.items()},
         "attempts": {stage: row.attempts for stage, row in stages.items()},
-        "cost": sum(row.cost for row in stages.values()),
+        "cost": total_cost(row.cost for row in stages.values()),
         "created_at": stages["response"].created_at,
     }
 
@@ -149,7 +150,7 @@ def _metadata(spec: GenerateSpec, rows: Drafts) -> dict[str, Any]:
             "prompt": sum(row.prompt_tokens for row in every),
             "completion": sum(row.completion_tokens for row in every),
         },
-        "cost": sum(row.cost for row in every),
+        "cost": total_cost(row.cost for row in every),
         "durations": {
             "model_seconds": round(sum(row.seconds for row in every), 3),
             "started_at": min((row.created_at for row in every), default=None),

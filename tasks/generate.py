@@ -22,6 +22,7 @@ from agents.ledger import LedgerModel
 from agents.quality import whole_sentences
 from agents.scenarios import load_scenarios
 from agents.schemas import Persona, fingerprint
+from agents.tariffs import total_cost
 from agents.twins import FindTwin
 from tasks.cast import find_persona
 from tasks.earlier import Earlier, earlier_texts
@@ -121,12 +122,14 @@ async def _settle(
     refused: list[str] = []
     reasons: tuple[str, ...] = ()
     totals = {"prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0}
+    cost: float | None = 0.0
     text = ""
     for number in range(ASKS):
         answer = await model.complete(ask(seed=_seed(spec, stage, position, number), reasons=reasons))
         totals["prompt_tokens"] += answer.usage.prompt_tokens
         totals["completion_tokens"] += answer.usage.completion_tokens
         totals["seconds"] += answer.seconds
+        cost = total_cost((cost, answer.cost))
         text = whole_sentences(answer.text) if answer.finish_reason == "length" else answer.text.strip()
         text = text.replace("\0", "")  # PostgreSQL keeps every character but this one
         await earlier.catch_up()
@@ -135,7 +138,12 @@ async def _settle(
             earlier.twins.add(position, text)
             break
         refused += [f"ask {number + 1}: {reason}" for reason in reasons]
-    outcome = {"status": "dropped" if reasons else "accepted", "text": text, "model": model.address}
+    outcome = {
+        "status": "dropped" if reasons else "accepted",
+        "text": text,
+        "model": model.address,
+        "cost": cost,
+    }
     draft = _draft(spec, stage, position, attempts=number + 1, reasons=refused, **outcome, **totals)
     await earlier.store.add_soon(Draft, draft)
     advance()

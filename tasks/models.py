@@ -15,6 +15,7 @@ from agents.errors import AdapterInvalid, NotFound
 from agents.ledger import LedgerModel, Slot
 from agents.local import open_local_counter
 from agents.schemas import Messages
+from agents.tariffs import parse_tariffs
 from tasks.storage.calls import DatabaseLedger
 from tasks.storage.jobs import get_job
 from tasks.storage.registry import get_version
@@ -28,6 +29,7 @@ def model_places(store: Store) -> ModelPlaces:
         adapter_folder=lambda name: adapter_folder(store, name),
         variables=os.environ,
         timeout=store.settings.call_timeout,
+        tariffs=parse_tariffs(store.settings.prices),
     )
 
 

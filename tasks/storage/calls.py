@@ -17,13 +17,14 @@ from tasks.storage.tables import Call, now
 
 
 class CallTotals(Frozen):
-    """What the calls of the ledger took together; `cost` is in US dollars."""
+    """What the calls of the ledger took together; `cost` is in US dollars, without those `unpriced`."""
 
     calls: int
     prompt_tokens: int
     completion_tokens: int
     seconds: float
     cost: float
+    unpriced: int = 0
 
 
 class DatabaseLedger:
@@ -62,7 +63,14 @@ def call_totals(store: Store) -> CallTotals:
                 func.coalesce(func.sum(Call.seconds), 0.0),
             ).select_from(Call)
         ).one()
-        cost = session.exec(select(func.coalesce(func.sum(Call.cost), 0.0))).one()
+        cost, priced = session.exec(
+            select(func.coalesce(func.sum(Call.cost), 0.0), func.count(col(Call.cost)))
+        ).one()
     return CallTotals(
-        calls=row[0], prompt_tokens=row[1], completion_tokens=row[2], seconds=row[3], cost=float(cost)
+        calls=row[0],
+        prompt_tokens=row[1],
+        completion_tokens=row[2],
+        seconds=row[3],
+        cost=float(cost or 0.0),
+        unpriced=row[0] - priced,
     )

@@ -1,10 +1,11 @@
-"""A server that speaks the OpenAI chat protocol, as a process of its own: slow, faulty or strict as asked.
+"""A server that speaks the protocols of OpenAI, Anthropic and OpenRouter: slow, faulty or strict as asked.
 
     python tests/plugins/openai_server.py --latency 0.2 --jitter 0.1 --errors 0.1 --limit 40
 
 It prints its port and serves until its standard input ends. POST /faults changes how it behaves, GET /counts
 says what it saw. `limit` is how many calls any one second accepts; the rest get 429 with a Retry-After in
-whole seconds. It speaks HTTP/1.1 with asyncio alone, so that it takes little of the machine it measures on.
+whole seconds. It is a process of its own and speaks HTTP/1.1 with asyncio alone: it takes little of the
+machine that it measures on.
 Every answer was checked with the types of the `openai` package (tests/test_compatible.py).
 """
 
@@ -24,6 +25,7 @@ from typing import Any
 
 import httpx
 
+COST = 0.00123  # US dollars, what OpenRouter says that every call cost
 WORDS = (
     "budget",
     "client",
@@ -36,6 +38,7 @@ WORDS = (
     "harbour",
     "grant",
 )
+ROUTES = ("POST /v1/chat/completions", "POST /api/v1/chat/completions", "POST /v1/messages")
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 
 
@@ -75,6 +78,7 @@ class Server:
     accepted: deque[float] = field(default_factory=deque)
     prompts: Counter[str] = field(default_factory=Counter)
     last: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection."""
@@ -98,25 +102,28 @@ class Server:
     ) -> bool:
         """Write one response; False when the connection is to be closed without one."""
         if route == "GET /counts":
-            return await send(writer, 200, asdict(self.counts) | {"last": self.last})
+            return await send(writer, 200, asdict(self.counts) | {"last": self.last, "headers": self.headers})
         if route == "POST /faults":
             self.faults, self.counts = replace(Faults(), **json.loads(body)), Counts()
             return await send(writer, 200, {})
-        if route != "POST /v1/chat/completions":
+        if route not in ROUTES:
             return await send(writer, 404, error(f"no {route} here"))
         self.counts.calls += 1
         self.last = json.loads(body)
+        self.headers = {
+            name: value for name, value in headers.items() if name in ("authorization", "x-api-key")
+        }
         if self.faults.dead:
             return False
         self.running += 1
         self.counts.peak = max(self.counts.peak, self.running)
         try:
-            return await self.chat(headers, self.last, writer)
+            return await self.chat(route, headers, self.last, writer)
         finally:
             self.running -= 1
 
     async def chat(
-        self, headers: dict[str, str], asked: dict[str, Any], writer: asyncio.StreamWriter
+        self, route: str, headers: dict[str, str], asked: dict[str, Any], writer: asyncio.StreamWriter
     ) -> bool:
         faults = self.faults
         if faults.key and headers.get("authorization") != f"Bearer {faults.key}":
@@ -132,6 +139,8 @@ class Server:
             self.counts.failed += 1
             return await send(writer, 500, error("The server had an error"))
         answer = completion(asked, faults.words)
+        if route.startswith("POST /api/"):
+            answer["usage"]["cost"] = COST
         if asked.get("stream"):
             return await stream(writer, asked, answer)
         prompt = json.dumps([asked["messages"], asked.get("seed")])
@@ -141,7 +150,7 @@ class Server:
             self.counts.failed += 1
             return await send(writer, 200, text=json.dumps(answer)[:-40])
         self.counts.answered += 1
-        return await send(writer, 200, answer)
+        return await send(writer, 200, message(answer) if route.endswith("/messages") else answer)
 
     def too_soon(self) -> int:
         """Return the whole seconds after which there is room for another call; 0 when there is now."""
@@ -166,7 +175,10 @@ def completion(asked: dict[str, Any], words: int) -> dict[str, Any]:
     sentences = [", ".join(some[at : at + 6]) for at in range(0, len(some), 6)]
     text = " ".join(f"We looked at {sentence}." for sentence in sentences)
     text += f" What would you do about the {pick.choice(WORDS)} {pick.randint(2, 9999)}?"
-    read = sum(len(message["content"].split()) for message in asked["messages"])
+    contents = [message["content"] for message in asked["messages"]]
+    read = sum(
+        len((content if isinstance(content, str) else content[0]["text"]).split()) for content in contents
+    )
     return {
         "id": f"chatcmpl-{pick.getrandbits(32):08x}",
         "object": "chat.completion",
@@ -184,6 +196,26 @@ def completion(asked: dict[str, Any], words: int) -> dict[str, Any]:
             "prompt_tokens": read,
             "completion_tokens": len(text.split()),
             "total_tokens": read + len(text.split()),
+        },
+    }
+
+
+def message(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the same answer as Anthropic's Messages API gives it."""
+    choice, usage = answer["choices"][0], answer["usage"]
+    nothing = ("cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens", "inference_geo")
+    return {
+        "id": answer["id"].replace("chatcmpl-", "msg_"),
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": choice["message"]["content"], "citations": None}],
+        "model": answer["model"],
+        **dict.fromkeys(("stop_sequence", "stop_details", "container")),
+        "stop_reason": "end_turn",
+        "usage": {
+            "input_tokens": usage["prompt_tokens"],
+            "output_tokens": usage["completion_tokens"],
+            **dict.fromkeys((*nothing, "server_tool_use", "service_tier")),
         },
     }
 
