@@ -26,7 +26,7 @@ from agents.tariffs import total_cost
 from agents.twins import FindTwin
 from tasks.cast import find_persona
 from tasks.earlier import Earlier, earlier_texts
-from tasks.models import open_recorded
+from tasks.models import open_rung
 from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot, settle
 from tasks.progress import advance
 from tasks.specs import GenerateSpec
@@ -88,19 +88,20 @@ async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) ->
     """
     store = open_store()
     run_count, unavailable = attempt()
-    address = stage_chain(spec, stage).model(run_count, unavailable)
+    chain = stage_chain(spec, stage)
+    rung = chain.rung(run_count, unavailable)
     todo = positions
     if run_count > 1:
         todo = await asyncio.to_thread(missing, store, spec.name, stage, positions)
     try:
-        model = open_recorded(store, address, stage=VERSIONS[stage], slot=call_slot)
+        model = open_rung(store, chain, rung, stage=VERSIONS[stage], slot=call_slot)
     except (ModelUnavailable, AdapterInvalid) as error:
         failed = dict.fromkeys(todo, str(error))
-        raise PartialFailure(failed, total=len(positions), model=address, final=True) from error
+        raise PartialFailure(failed, total=len(positions), model=rung.model, final=True) from error
     asks = await _asks(store, spec, stage, todo)
     earlier = earlier_texts(store, spec.name, stage)
     work = {position: _settle(earlier, spec, model, position, *asks[position]) for position in todo}
-    await settle(work, total=len(positions), model=address)
+    await settle(work, total=len(positions), model=rung.model)
 
 
 def give_up(spec: GenerateSpec, stage: Stage, failure: PartialFailure) -> None:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from agents.chat import ChatModel, ModelPlaces, open_model, parse_address
 from agents.errors import AdapterInvalid, NotFound
 from agents.ledger import LedgerModel, Slot
 from agents.local import open_local_counter
+from agents.pacing import PacedModel
 from agents.schemas import Messages
 from agents.tariffs import parse_tariffs
+from tasks.policies import FallbackChain, Rung, call_pace
 from tasks.storage.calls import DatabaseLedger
 from tasks.storage.jobs import get_job
 from tasks.storage.registry import get_version
@@ -50,11 +52,27 @@ def adapter_folder(store: Store, name: str) -> Path:
 
 
 def open_recorded(
-    store: Store, address: str, *, stage: str, replay: bool = True, slot: Slot = nullcontext
+    store: Store, address: str, *, stage: str, replay: bool = True, slot: Slot | None = None
 ) -> LedgerModel:
-    """Open a model whose every call goes through the ledger of this home, each in a slot."""
+    """Open a model whose every call goes through the ledger of this home.
+
+    With a slot each call is made in one, at the model's own pace; one that is refused for coming too often
+    comes again. Live chat has none: there someone waits.
+    """
     model: ChatModel = open_model(address, model_places(store))
-    return LedgerModel(model=model, ledger=DatabaseLedger(store), stage=stage, replay=replay, slot=slot)
+    if slot is not None:
+        model = PacedModel(model, partial(call_pace, address), slot)
+    return LedgerModel(model=model, ledger=DatabaseLedger(store), stage=stage, replay=replay)
+
+
+def open_rung(store: Store, chain: FallbackChain, rung: Rung, *, stage: str, slot: Slot) -> LedgerModel:
+    """Open the model of a rung like `open_recorded`; each of its calls is tried as often as the rung says."""
+    model = open_model(rung.model, model_places(store))
+    gives_way = rung != chain.rungs[-1]
+    paced = PacedModel(
+        model, partial(call_pace, rung.model), slot, rung.attempts, rung.delays, gives_way=gives_way
+    )
+    return LedgerModel(model=paced, ledger=DatabaseLedger(store), stage=stage)
 
 
 def open_counter(store: Store, address: str) -> Callable[[Messages], int]:
