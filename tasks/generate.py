@@ -25,6 +25,7 @@ from agents.schemas import Persona, fingerprint
 from agents.tariffs import total_cost
 from agents.twins import FindTwin
 from tasks.cast import find_persona
+from tasks.chains import check_models
 from tasks.earlier import Earlier, earlier_texts
 from tasks.models import open_rung
 from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot, settle
@@ -53,8 +54,12 @@ def sole_writer(spec: GenerateSpec) -> AbstractAsyncContextManager[None]:
 
 
 def start_run(spec: GenerateSpec) -> None:
-    """Claim the run's name for this spec and persona; raise Conflict when it was asked for differently."""
+    """Claim the run's name for this spec and persona, once every model of its chains can be asked.
+
+    Raises Conflict when the name was asked for differently, NotFound or KeyMissing as `check_models`.
+    """
     store = open_store()
+    check_models([rung.model for stage in STAGES for rung in stage_chain(spec, stage).rungs])
     persona = find_persona(store, spec.persona)
     asked = spec.model_dump(mode="json") | {"persona": persona.name, "design": persona.design}
     claim_run(store, spec.name, persona.name, json.dumps(asked))

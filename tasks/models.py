@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,17 +22,23 @@ from tasks.policies import FallbackChain, Rung, call_pace
 from tasks.storage.calls import DatabaseLedger
 from tasks.storage.jobs import get_job
 from tasks.storage.registry import get_version
+from tasks.storage.settings import Settings
 from tasks.storage.store import Store
 
 
 def model_places(store: Store) -> ModelPlaces:
     """Return where models of this home find their files, their keys and their time."""
+    return replace(remote_places(store.settings), adapter_folder=lambda name: adapter_folder(store, name))
+
+
+def remote_places(settings: Settings) -> ModelPlaces:
+    """Return the same for what needs no home: models without adapters of ours."""
     return ModelPlaces(
-        cache=store.settings.cache,
-        adapter_folder=lambda name: adapter_folder(store, name),
+        cache=settings.cache,
+        adapter_folder=settings.cache.joinpath,
         variables=os.environ,
-        timeout=store.settings.call_timeout,
-        tariffs=parse_tariffs(store.settings.prices),
+        timeout=settings.call_timeout,
+        tariffs=parse_tariffs(settings.prices),
     )
 
 
