@@ -19,6 +19,7 @@ the service answers with `status`, both without a case per class.
     │   ├── ModelTimeout        it took too long: asking again may help
     │   ├── AdapterInvalid      adapter files that are missing, corrupt or made for another base
     │   └── AnswerRejected      it answered, but the answer fails the checks (reasons)
+    ├── BudgetReached           what may be spent on a run is spent: what is finished is kept
     ├── TrainingFailed          a training job ended in error
     └── StorageError            home not writable, disk full, database damaged
         └── ConnectionLost      the database does not answer: asking again may help
@@ -155,6 +156,13 @@ class AnswerRejected(ModelError):
 
     def __reduce__(self) -> tuple[type[AnswerRejected], tuple[str, tuple[str, ...]]]:
         return type(self), (self.message, self.reasons)
+
+
+class BudgetReached(UnderstudyError):
+    """Report that the next call could cost more than is left of the budget."""
+
+    status = 402
+    code = "budget_reached"
 
 
 class TrainingFailed(UnderstudyError):

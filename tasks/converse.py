@@ -23,7 +23,7 @@ from agents.plans.seats import REPLACEMENTS, Seats, lay_out
 from agents.schemas import fingerprint
 from agents.tariffs import total_cost
 from tasks.models import open_counter, open_rung
-from tasks.policies import PartialFailure, attempt, call_slot, settle
+from tasks.policies import PartialFailure, attempt, settle
 from tasks.progress import advance
 from tasks.specs import SimulateSpec
 from tasks.storage.conversations import STAGE, accepted_texts, statuses
@@ -102,7 +102,7 @@ async def converse_shard(spec: SimulateSpec, positions: list[int]) -> None:
     done = statuses(store, spec.name)
     todo = [position for position in positions if position not in done]
     try:
-        model = open_rung(store, spec.writers, rung, stage=turns.VERSION, slot=call_slot)
+        model = open_rung(store, spec.writers, rung, stage=turns.VERSION)
     except (ModelUnavailable, AdapterInvalid) as error:
         failed = dict.fromkeys(todo, str(error))
         raise PartialFailure(failed, total=len(positions), model=rung.model, final=True) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
+from pydantic import Field
 
 from agents.scenarios import load_scenarios
 from agents.schemas import Frozen, Messages, chat, chat_line, fingerprint, with_system
@@ -40,6 +41,8 @@ class GenerateReport(Frozen):
     refused: int
     completion_tokens: int
     model_seconds: float
+    cost: float | None = Field(default=0.0, description="US dollars; none where a price is not known")
+    stopped: str = Field(default="", description="why the run stopped before its end")
     examples: Path
     detailed: Path
     metadata: Path
@@ -69,6 +72,7 @@ def export_run(spec: GenerateSpec) -> GenerateReport:
         **metadata["counts"],
         completion_tokens=metadata["tokens"]["completion"],
         model_seconds=metadata["durations"]["model_seconds"],
+        cost=metadata["cost"],
         examples=folder / f"{spec.name}.jsonl",
         detailed=folder / f"{spec.name}_detailed.json",
         metadata=folder / f"{spec.name}_metadata.json",

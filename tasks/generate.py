@@ -16,8 +16,9 @@ from prefect import task
 from prefect.runtime import task_run
 
 from agents import documents, ideas, responses
+from agents.budget import Purse
 from agents.chat import ChatRequest
-from agents.errors import AdapterInvalid, ModelUnavailable
+from agents.errors import AdapterInvalid, InputError, ModelUnavailable
 from agents.ledger import LedgerModel
 from agents.quality import whole_sentences
 from agents.scenarios import load_scenarios
@@ -27,11 +28,11 @@ from agents.twins import FindTwin
 from tasks.cast import find_persona
 from tasks.chains import check_models
 from tasks.earlier import Earlier, earlier_texts
-from tasks.models import open_rung
-from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot, settle
+from tasks.models import known_tariff, model_places, open_rung
+from tasks.policies import FallbackChain, PartialFailure, attempt, settle
 from tasks.progress import advance
 from tasks.specs import GenerateSpec
-from tasks.storage.drafts import Stage, accepted_texts, claim_run, missing
+from tasks.storage.drafts import Stage, accepted_texts, claim_run, missing, spent_on
 from tasks.storage.leases import leased
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Draft, now
@@ -39,6 +40,7 @@ from tasks.storage.tables import Draft, now
 STAGES: tuple[Stage, ...] = ("idea", "document", "response")
 VERSIONS = {"idea": ideas.VERSION, "document": documents.VERSION, "response": responses.VERSION}
 ASKS = 3
+_purses: dict[str, Purse] = {}
 Ask = Callable[..., ChatRequest]
 Problems = Callable[[str, FindTwin], tuple[str, ...]]
 
@@ -61,8 +63,29 @@ def start_run(spec: GenerateSpec) -> None:
     store = open_store()
     check_models([rung.model for stage in STAGES for rung in stage_chain(spec, stage).rungs])
     persona = find_persona(store, spec.persona)
-    asked = spec.model_dump(mode="json") | {"persona": persona.name, "design": persona.design}
+    asked = spec.model_dump(mode="json", exclude={"budget"}) | {
+        "persona": persona.name,
+        "design": persona.design,
+    }
     claim_run(store, spec.name, persona.name, json.dumps(asked))
+    _purses.pop(spec.name, None)
+    if spec.budget is not None:
+        _purses[spec.name] = _fill(store, spec, spec.budget)
+
+
+def _fill(store: Store, spec: GenerateSpec, budget: float) -> Purse:
+    """Return the purse of a run: what its drafts have cost so far is spent.
+
+    Raises InputError for a model without a price, and on a cluster, whose processes would each have a purse.
+    """
+    kind, _ = store.settings.fan_out
+    if kind != "local":
+        raise InputError(
+            f"A budget cannot be kept to on {kind}.", "Unset UNDERSTUDY_RUNNER, or give no budget."
+        )
+    for rung in (*spec.writers.rungs, *spec.actors.rungs):
+        known_tariff(rung.model, model_places(store))
+    return Purse(budget=budget, spent=spent_on(store, spec.name))
 
 
 def unsettled(spec: GenerateSpec, stage: Stage, positions: Sequence[int]) -> list[int]:
@@ -89,7 +112,8 @@ def _shard_name() -> str:
 async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) -> None:
     """Settle the positions of a stage that are not settled yet, with the model of this attempt.
 
-    Raises PartialFailure when the model did not answer for all of them; what it answered is kept.
+    Raises PartialFailure when the model did not answer for all of them, BudgetReached when the next call
+    could cost too much; what was answered is kept.
     """
     store = open_store()
     run_count, unavailable = attempt()
@@ -99,7 +123,7 @@ async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) ->
     if run_count > 1:
         todo = await asyncio.to_thread(missing, store, spec.name, stage, positions)
     try:
-        model = open_rung(store, chain, rung, stage=VERSIONS[stage], slot=call_slot)
+        model = open_rung(store, chain, rung, stage=VERSIONS[stage], purse=_purses.get(spec.name))
     except (ModelUnavailable, AdapterInvalid) as error:
         failed = dict.fromkeys(todo, str(error))
         raise PartialFailure(failed, total=len(positions), model=rung.model, final=True) from error

@@ -55,9 +55,15 @@ def generate(
     chain: Annotated[str | None, typer.Option(help="models by name, from tasks/chains.yaml: quality")] = None,
     document_words: Annotated[int, typer.Option(help="words of a document to ask for")] = 700,
     response_words: Annotated[int, typer.Option(help="words of a response to ask for")] = 250,
+    budget: Annotated[float | None, typer.Option(help="US dollars; stop before it costs more")] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="show calls, tokens, cost; ask nothing")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="begin even if the budget will not do")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write synthetic examples for a persona: ideas, documents, responses."""
+    from deployments.cli.estimate import agree, say_estimate
     from tasks.specs import GenerateSpec
 
     slug = persona_of(persona).name
@@ -72,19 +78,26 @@ def generate(
         actors=actors,
         document_words=document_words,
         response_words=response_words,
+        budget=budget,
     )
+    if estimate:
+        say_estimate(home_store(), spec, as_json=as_json)
+        return
+    agree(home_store(), spec, yes=yes)
     from flows.generate import generate as flow
 
     report = run(flow, spec)
     if as_json:
         say_json(report.model_dump(mode="json"))
-        raise typer.Exit(0 if report.accepted else 1)
+        raise typer.Exit(0 if report.accepted and not report.stopped else 1)
     say(
         f"{report.accepted} of {report.requested} examples accepted, {report.dropped} dropped, "
         f"{report.failed} failed, {report.refused} answers refused on the way."
     )
     say(f"{report.examples}\n{report.detailed}\n{report.metadata}")
-    if not report.accepted:
+    if report.stopped:
+        say(report.stopped)
+    if report.stopped or not report.accepted:
         raise typer.Exit(1)
 
 

@@ -13,7 +13,7 @@ from sqlmodel import col, func, select
 from agents.ledger import Call as FinishedCall
 from agents.schemas import Frozen
 from tasks.storage.store import Store, patient
-from tasks.storage.tables import Call, now
+from tasks.storage.tables import Call, Draft, now
 
 
 class CallTotals(Frozen):
@@ -25,6 +25,14 @@ class CallTotals(Frozen):
     seconds: float
     cost: float
     unpriced: int = 0
+
+
+class Habit(Frozen):
+    """What a stage takes with a model: asks for a text, and tokens of one ask, on average."""
+
+    asks: float
+    prompt_tokens: float
+    completion_tokens: float
 
 
 class DatabaseLedger:
@@ -74,3 +82,22 @@ def call_totals(store: Store) -> CallTotals:
         cost=float(cost or 0.0),
         unpriced=row[0] - priced,
     )
+
+
+@patient
+def call_habit(store: Store, version: str, stage: str, model: str) -> Habit | None:
+    """Return what the calls of a stage's version with a model took; None when there were none."""
+    with store.session() as session:
+        read, written = session.exec(
+            select(func.avg(Call.prompt_tokens), func.avg(Call.completion_tokens)).where(
+                Call.stage == version, Call.model == model
+            )
+        ).one()
+        asks = session.exec(
+            select(func.avg(Draft.attempts)).where(
+                Draft.stage == stage, Draft.model == model, Draft.status != "failed"
+            )
+        ).one()
+    if read is None or written is None:
+        return None
+    return Habit(asks=float(asks or 1.0), prompt_tokens=float(read), completion_tokens=float(written))
