@@ -5,8 +5,8 @@ Does not know any provider: they are found by the first part of the address, thr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -45,13 +45,28 @@ class Usage(Frozen):
     completion_tokens: int
 
 
+class Tariff(Frozen):
+    """US dollars per million tokens read and written."""
+
+    prompt: float = Field(ge=0.0)
+    completion: float = Field(ge=0.0)
+
+    def cost(self, usage: Usage) -> float:
+        """Return what the tokens cost, in US dollars."""
+        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1_000_000
+
+
 class ChatAnswer(Frozen):
-    """An answer, why it ended and what it took; `seconds` runs from submission to the last token."""
+    """An answer, why it ended and what it took; `seconds` runs from submission to the last token.
+
+    `cost` is in US dollars: 0 for a model of this machine, None where nobody knows the price.
+    """
 
     text: str
     finish_reason: FinishReason
     usage: Usage
     seconds: float
+    cost: float | None = 0.0
 
 
 class ChatDelta(Frozen):
@@ -123,10 +138,18 @@ def parse_address(address: str) -> ModelAddress:
 
 @dataclass(frozen=True)
 class ModelPlaces:
-    """Where models find their files: converted checkpoints, and the folder of a named adapter."""
+    """Where models find their files, and what they may know of the environment.
+
+    Files are converted checkpoints and the folder of a named adapter. `variables` holds keys and base URLs
+    by the names that providers give them; `timeout` is how long one call may take, in seconds; `tariffs` are
+    prices by model address, for models whose provider or library tells none.
+    """
 
     cache: Path
     adapter_folder: Callable[[str], Path]
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    timeout: float = 30.0
+    tariffs: Mapping[str, Tariff] = field(default_factory=dict)
 
 
 def open_model(address: str, places: ModelPlaces) -> ChatModel:

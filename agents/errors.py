@@ -9,12 +9,17 @@ the service answers with `status`, both without a case per class.
     │   ├── PersonaInvalid      a persona file that does not parse or validate (file, line, field)
     │   ├── DatasetInvalid      empty, leaking or malformed training data
     │   ├── Conflict            the name exists already with other content
+    │   ├── KeyMissing          a provider wants a key, and its variable is not set
     │   └── ContextExceeded     a prompt longer than the model's window
     ├── ModelError              a model could not answer
     │   ├── ModelUnavailable    it is not there or cannot be opened: asking again will not help
+    │   │   └── KeyRefused      the provider does not accept the key, or the account cannot pay
+    │   ├── RequestRefused      the provider refuses this request as it is: asking again will not help
+    │   ├── RateLimited         it is asked too often: asking again helps after `retry_after` seconds
     │   ├── ModelTimeout        it took too long: asking again may help
     │   ├── AdapterInvalid      adapter files that are missing, corrupt or made for another base
     │   └── AnswerRejected      it answered, but the answer fails the checks (reasons)
+    ├── BudgetReached           what may be spent on a run is spent: what is finished is kept
     ├── TrainingFailed          a training job ended in error
     └── StorageError            home not writable, disk full, database damaged
         └── ConnectionLost      the database does not answer: asking again may help
@@ -23,6 +28,7 @@ the service answers with `status`, both without a case per class.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 
 class UnderstudyError(Exception):
@@ -81,6 +87,12 @@ class ContextExceeded(InputError):
     code = "context_length_exceeded"
 
 
+class KeyMissing(InputError):
+    """Name the variable that a provider's key is read from, and that is not set."""
+
+    code = "key_missing"
+
+
 class ModelError(UnderstudyError):
     """Report that a model could not answer."""
 
@@ -92,6 +104,32 @@ class ModelUnavailable(ModelError):
     """Report a model that is not there; asking again will not help."""
 
     code = "model_unavailable"
+
+
+class KeyRefused(ModelUnavailable):
+    """Report a key that the provider does not accept, or an account that cannot pay."""
+
+    code = "key_refused"
+
+
+class RequestRefused(ModelError):
+    """Report a request that the provider refuses as it is; asking again will not help."""
+
+    code = "request_refused"
+
+
+class RateLimited(ModelError):
+    """Report that a provider is asked too often; `retry_after` is its own word on when to ask again (s)."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, remedy: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message, remedy)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[partial[RateLimited], tuple[str, str]]:
+        return partial(type(self), retry_after=self.retry_after), (self.message, self.remedy)
 
 
 class ModelTimeout(ModelError):
@@ -120,6 +158,13 @@ class AnswerRejected(ModelError):
         return type(self), (self.message, self.reasons)
 
 
+class BudgetReached(UnderstudyError):
+    """Report that the next call could cost more than is left of the budget."""
+
+    status = 402
+    code = "budget_reached"
+
+
 class TrainingFailed(UnderstudyError):
     """Report a training job that ended in error, with the reason it gave."""
 
@@ -139,5 +184,5 @@ class ConnectionLost(StorageError):
     code = "connection_lost"
 
 
-PERMANENT = (InputError, ModelUnavailable, AdapterInvalid)
+PERMANENT = (InputError, ModelUnavailable, RequestRefused, AdapterInvalid)
 """What asking again will not mend."""

@@ -21,7 +21,7 @@ Result = TypeVar("Result", ChatAnswer, TextScore)
 
 
 class Call(Frozen):
-    """A finished call; `request` and `response` are JSON, `cost` is in US dollars."""
+    """A finished call; `request` and `response` are JSON, `cost` is in US dollars, None if not known."""
 
     key: str
     kind: CallKind
@@ -31,7 +31,7 @@ class Call(Frozen):
     response: str
     usage: Usage
     seconds: float
-    cost: float = 0.0
+    cost: float | None = 0.0
 
 
 class Ledger(Protocol):
@@ -100,20 +100,15 @@ class LedgerModel:
         async with self.slot():
             answer = await self.model.complete(request)
         await sleep(0)  # whoever waits for the slot begins
-        await self._record("answer", content, answer.model_dump_json(), answer.usage, answer.seconds)
+        await self._record("answer", content, answer, answer.usage, cost=answer.cost)
         return answer
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
         """Stream from the model and record the whole answer before its last piece is passed on."""
         async for delta in self.model.stream(request):
             if delta.answer is not None:
-                await self._record(
-                    "answer",
-                    request.model_dump_json(),
-                    delta.answer.model_dump_json(),
-                    delta.answer.usage,
-                    delta.answer.seconds,
-                )
+                answer, content = delta.answer, request.model_dump_json()
+                await self._record("answer", content, answer, answer.usage, cost=answer.cost)
             yield delta
 
     async def score(self, messages: Messages) -> TextScore:
@@ -125,7 +120,7 @@ class LedgerModel:
         async with self.slot():
             score = await self.model.score(messages)
         usage = Usage(prompt_tokens=len(score.log_probabilities), completion_tokens=0)
-        await self._record("score", content, score.model_dump_json(), usage, score.seconds)
+        await self._record("score", content, score, usage)
         return score
 
     async def _find(self, kind: CallKind, content: str, result: type[Result]) -> Result | None:
@@ -138,7 +133,7 @@ class LedgerModel:
         return result.model_validate_json(response)
 
     async def _record(
-        self, kind: CallKind, content: str, response: str, usage: Usage, seconds: float
+        self, kind: CallKind, content: str, result: Result, usage: Usage, *, cost: float | None = 0.0
     ) -> None:
         stage = self.stage if self.replay else f"{self.stage}/{uuid4().hex}"
         await self.ledger.record(
@@ -148,9 +143,10 @@ class LedgerModel:
                 stage=self.stage,
                 model=self.address,
                 request=content,
-                response=response,
+                response=result.model_dump_json(),
                 usage=usage,
-                seconds=seconds,
+                seconds=result.seconds,
+                cost=cost,
             )
         )
         self.count.made += 1

@@ -23,6 +23,7 @@ from agents.prompts import render
 from agents.quality import leaked_prompt, overlap, shingle_set, text_problems, whole_sentences
 from agents.scenes import Scene
 from agents.schemas import Frozen, chat, fingerprint, with_system
+from agents.tariffs import total_cost
 
 VERSION = "turn/1"
 ASKS = 3
@@ -51,6 +52,7 @@ class Take(Frozen):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+    cost: float | None = 0.0
 
 
 async def write_conversation(
@@ -80,6 +82,7 @@ async def _speak(
     spoken, refused = take.spoken, list(take.refused)
     problems: tuple[str, ...] = ()
     spent = {name: getattr(take, name) for name in ("calls", "prompt_tokens", "completion_tokens", "seconds")}
+    cost = take.cost
     for number in range(ASKS):
         draw = int(fingerprint(str(seed), str(len(spoken.turns)), str(number)), 16) % 2**31
         told = instruction(spoken, speaker, reasons=(*reasons, *problems))
@@ -88,6 +91,7 @@ async def _speak(
         spent["prompt_tokens"] += answer.usage.prompt_tokens
         spent["completion_tokens"] += answer.usage.completion_tokens
         spent["seconds"] += answer.seconds
+        cost = total_cost((cost, answer.cost))
         text = clean_turn(answer, spoken.scene, speaker)
         problems = turn_problems(text, spoken, speaker, told=told)
         if not problems:
@@ -96,7 +100,7 @@ async def _speak(
             break
         refused += [f"turn {len(spoken.turns) + 1}, ask {number + 1}: {problem}" for problem in problems]
     return take.model_copy(
-        update={"spoken": spoken, "problems": problems, "refused": tuple(refused), **spent}
+        update={"spoken": spoken, "problems": problems, "refused": tuple(refused), "cost": cost, **spent}
     )
 
 

@@ -10,6 +10,7 @@ from functools import partial
 
 from prefect import flow
 
+from agents.errors import BudgetReached
 from flows.fanout import each, run_shard, workers
 from flows.reports import table, tracked
 from tasks.export import GenerateReport, export_run
@@ -25,8 +26,10 @@ async def generate(spec: GenerateSpec) -> GenerateReport:
     async with sole_writer(spec):
         start_run(spec)
         async with workers(), tracked(f"{spec.name} texts", len(STAGES) * spec.count):
-            await each(shards(range(spec.count)), partial(write_examples, spec))
+            stops: list[str] = []
+            await each(shards(range(spec.count)), partial(write_examples, spec, stops))
         report = await asyncio.to_thread(export_run, spec)
+        report = report.model_copy(update={"stopped": " ".join(stops[:1])})
     await table(
         f"run-{spec.name}",
         [{"what": name, "count": getattr(report, name)} for name in COUNTS],
@@ -38,15 +41,23 @@ async def generate(spec: GenerateSpec) -> GenerateReport:
 COUNTS = ("requested", "accepted", "dropped", "failed", "refused", "completion_tokens")
 
 
-async def write_examples(spec: GenerateSpec, positions: list[int]) -> None:
-    """Take a shard through the stages; what no model answered is recorded as failed, and the run goes on."""
+async def write_examples(spec: GenerateSpec, stops: list[str], positions: list[int]) -> None:
+    """Take a shard through the stages; what no model answered is recorded as failed, and the run goes on.
+
+    Where the budget is reached the reason joins `stops`, and no shard begins another stage.
+    """
     for stage in STAGES:
+        if stops:
+            return
         todo = await asyncio.to_thread(unsettled, spec, stage, positions)
         advance(len(positions) - len(todo))
         if todo:
-            await run_shard(
-                write_shard.with_options(**stage_chain(spec, stage).options()),
-                {"spec": spec, "stage": stage, "positions": todo},
-                items=len(todo),
-                give_up=partial(give_up, spec, stage),
-            )
+            try:
+                await run_shard(
+                    write_shard.with_options(**stage_chain(spec, stage).options()),
+                    {"spec": spec, "stage": stage, "positions": todo},
+                    items=len(todo),
+                    give_up=partial(give_up, spec, stage),
+                )
+            except BudgetReached as reached:
+                stops.append(str(reached))

@@ -21,8 +21,9 @@ from agents.personas import load_persona
 from agents.plans import load_plan
 from agents.plans.seats import REPLACEMENTS, Seats, lay_out
 from agents.schemas import fingerprint
-from tasks.models import open_counter, open_recorded
-from tasks.policies import PartialFailure, attempt, call_slot, settle
+from agents.tariffs import total_cost
+from tasks.models import open_counter, open_rung
+from tasks.policies import PartialFailure, attempt, settle
 from tasks.progress import advance
 from tasks.specs import SimulateSpec
 from tasks.storage.conversations import STAGE, accepted_texts, statuses
@@ -97,17 +98,17 @@ async def converse_shard(spec: SimulateSpec, positions: list[int]) -> None:
     """
     store = open_store()
     run_count, unavailable = attempt()
-    address = spec.writers.model(run_count, unavailable)
+    rung = spec.writers.rung(run_count, unavailable)
     done = statuses(store, spec.name)
     todo = [position for position in positions if position not in done]
     try:
-        model = open_recorded(store, address, stage=turns.VERSION, slot=call_slot)
+        model = open_rung(store, spec.writers, rung, stage=turns.VERSION)
     except (ModelUnavailable, AdapterInvalid) as error:
         failed = dict.fromkeys(todo, str(error))
-        raise PartialFailure(failed, total=len(positions), model=address, final=True) from error
+        raise PartialFailure(failed, total=len(positions), model=rung.model, final=True) from error
     seats, count = seats_of(spec), open_counter(store, spec.base_model)
     work = {position: _settle(store, spec, seats, model, count, position) for position in todo}
-    await settle(work, total=len(positions), model=address)
+    await settle(work, total=len(positions), model=rung.model)
 
 
 def abandon(spec: SimulateSpec, failure: PartialFailure) -> None:
@@ -144,6 +145,7 @@ async def _settle(
         model=model.address,
         attempts=len(takes),
         reasons=reasons,
+        cost=total_cost(take.cost for take in takes),
         **{name: sum(getattr(take, name) for take in takes) for name in SPENT},
     )
     if accepted or position >= REPLACEMENTS * seats.total:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
+from pydantic import Field
 
 from agents.scenarios import load_scenarios
 from agents.schemas import Frozen, Messages, chat, chat_line, fingerprint, with_system
+from agents.tariffs import total_cost
 from tasks.cast import find_persona
 from tasks.generate import STAGES
 from tasks.rounds import examples_arrived
@@ -39,6 +41,8 @@ class GenerateReport(Frozen):
     refused: int
     completion_tokens: int
     model_seconds: float
+    cost: float | None = Field(default=0.0, description="US dollars; none where a price is not known")
+    stopped: str = Field(default="", description="why the run stopped before its end")
     examples: Path
     detailed: Path
     metadata: Path
@@ -68,6 +72,7 @@ def export_run(spec: GenerateSpec) -> GenerateReport:
         **metadata["counts"],
         completion_tokens=metadata["tokens"]["completion"],
         model_seconds=metadata["durations"]["model_seconds"],
+        cost=metadata["cost"],
         examples=folder / f"{spec.name}.jsonl",
         detailed=folder / f"{spec.name}_detailed.json",
         metadata=folder / f"{spec.name}_metadata.json",
@@ -110,7 +115,7 @@ def _detail(spec: GenerateSpec, position: int, messages: Messages, rows: Drafts)
         "words": {stage: len(row.text.split()) for stage, row in stages.items()},
         "models": {stage: row.model for stage, row in stages.items()},
         "attempts": {stage: row.attempts for stage, row in stages.items()},
-        "cost": sum(row.cost for row in stages.values()),
+        "cost": total_cost(row.cost for row in stages.values()),
         "created_at": stages["response"].created_at,
     }
 
@@ -149,7 +154,7 @@ def _metadata(spec: GenerateSpec, rows: Drafts) -> dict[str, Any]:
             "prompt": sum(row.prompt_tokens for row in every),
             "completion": sum(row.completion_tokens for row in every),
         },
-        "cost": sum(row.cost for row in every),
+        "cost": total_cost(row.cost for row in every),
         "durations": {
             "model_seconds": round(sum(row.seconds for row in every), 3),
             "started_at": min((row.created_at for row in every), default=None),

@@ -16,20 +16,23 @@ from prefect import task
 from prefect.runtime import task_run
 
 from agents import documents, ideas, responses
+from agents.budget import Purse
 from agents.chat import ChatRequest
-from agents.errors import AdapterInvalid, ModelUnavailable
+from agents.errors import AdapterInvalid, InputError, ModelUnavailable
 from agents.ledger import LedgerModel
 from agents.quality import whole_sentences
 from agents.scenarios import load_scenarios
 from agents.schemas import Persona, fingerprint
+from agents.tariffs import total_cost
 from agents.twins import FindTwin
 from tasks.cast import find_persona
+from tasks.chains import check_models
 from tasks.earlier import Earlier, earlier_texts
-from tasks.models import open_recorded
-from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot, settle
+from tasks.models import known_tariff, model_places, open_rung
+from tasks.policies import FallbackChain, PartialFailure, attempt, settle
 from tasks.progress import advance
 from tasks.specs import GenerateSpec
-from tasks.storage.drafts import Stage, accepted_texts, claim_run, missing
+from tasks.storage.drafts import Stage, accepted_texts, claim_run, missing, spent_on
 from tasks.storage.leases import leased
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Draft, now
@@ -37,6 +40,7 @@ from tasks.storage.tables import Draft, now
 STAGES: tuple[Stage, ...] = ("idea", "document", "response")
 VERSIONS = {"idea": ideas.VERSION, "document": documents.VERSION, "response": responses.VERSION}
 ASKS = 3
+_purses: dict[str, Purse] = {}
 Ask = Callable[..., ChatRequest]
 Problems = Callable[[str, FindTwin], tuple[str, ...]]
 
@@ -52,11 +56,36 @@ def sole_writer(spec: GenerateSpec) -> AbstractAsyncContextManager[None]:
 
 
 def start_run(spec: GenerateSpec) -> None:
-    """Claim the run's name for this spec and persona; raise Conflict when it was asked for differently."""
+    """Claim the run's name for this spec and persona, once every model of its chains can be asked.
+
+    Raises Conflict when the name was asked for differently, NotFound or KeyMissing as `check_models`.
+    """
     store = open_store()
+    check_models([rung.model for stage in STAGES for rung in stage_chain(spec, stage).rungs])
     persona = find_persona(store, spec.persona)
-    asked = spec.model_dump(mode="json") | {"persona": persona.name, "design": persona.design}
+    asked = spec.model_dump(mode="json", exclude={"budget"}) | {
+        "persona": persona.name,
+        "design": persona.design,
+    }
     claim_run(store, spec.name, persona.name, json.dumps(asked))
+    _purses.pop(spec.name, None)
+    if spec.budget is not None:
+        _purses[spec.name] = _fill(store, spec, spec.budget)
+
+
+def _fill(store: Store, spec: GenerateSpec, budget: float) -> Purse:
+    """Return the purse of a run: what its drafts have cost so far is spent.
+
+    Raises InputError for a model without a price, and on a cluster, whose processes would each have a purse.
+    """
+    kind, _ = store.settings.fan_out
+    if kind != "local":
+        raise InputError(
+            f"A budget cannot be kept to on {kind}.", "Unset UNDERSTUDY_RUNNER, or give no budget."
+        )
+    for rung in (*spec.writers.rungs, *spec.actors.rungs):
+        known_tariff(rung.model, model_places(store))
+    return Purse(budget=budget, spent=spent_on(store, spec.name))
 
 
 def unsettled(spec: GenerateSpec, stage: Stage, positions: Sequence[int]) -> list[int]:
@@ -83,23 +112,25 @@ def _shard_name() -> str:
 async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) -> None:
     """Settle the positions of a stage that are not settled yet, with the model of this attempt.
 
-    Raises PartialFailure when the model did not answer for all of them; what it answered is kept.
+    Raises PartialFailure when the model did not answer for all of them, BudgetReached when the next call
+    could cost too much; what was answered is kept.
     """
     store = open_store()
     run_count, unavailable = attempt()
-    address = stage_chain(spec, stage).model(run_count, unavailable)
+    chain = stage_chain(spec, stage)
+    rung = chain.rung(run_count, unavailable)
     todo = positions
     if run_count > 1:
         todo = await asyncio.to_thread(missing, store, spec.name, stage, positions)
     try:
-        model = open_recorded(store, address, stage=VERSIONS[stage], slot=call_slot)
+        model = open_rung(store, chain, rung, stage=VERSIONS[stage], purse=_purses.get(spec.name))
     except (ModelUnavailable, AdapterInvalid) as error:
         failed = dict.fromkeys(todo, str(error))
-        raise PartialFailure(failed, total=len(positions), model=address, final=True) from error
+        raise PartialFailure(failed, total=len(positions), model=rung.model, final=True) from error
     asks = await _asks(store, spec, stage, todo)
     earlier = earlier_texts(store, spec.name, stage)
     work = {position: _settle(earlier, spec, model, position, *asks[position]) for position in todo}
-    await settle(work, total=len(positions), model=address)
+    await settle(work, total=len(positions), model=rung.model)
 
 
 def give_up(spec: GenerateSpec, stage: Stage, failure: PartialFailure) -> None:
@@ -121,12 +152,14 @@ async def _settle(
     refused: list[str] = []
     reasons: tuple[str, ...] = ()
     totals = {"prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0}
+    cost: float | None = 0.0
     text = ""
     for number in range(ASKS):
         answer = await model.complete(ask(seed=_seed(spec, stage, position, number), reasons=reasons))
         totals["prompt_tokens"] += answer.usage.prompt_tokens
         totals["completion_tokens"] += answer.usage.completion_tokens
         totals["seconds"] += answer.seconds
+        cost = total_cost((cost, answer.cost))
         text = whole_sentences(answer.text) if answer.finish_reason == "length" else answer.text.strip()
         text = text.replace("\0", "")  # PostgreSQL keeps every character but this one
         await earlier.catch_up()
@@ -135,7 +168,12 @@ async def _settle(
             earlier.twins.add(position, text)
             break
         refused += [f"ask {number + 1}: {reason}" for reason in reasons]
-    outcome = {"status": "dropped" if reasons else "accepted", "text": text, "model": model.address}
+    outcome = {
+        "status": "dropped" if reasons else "accepted",
+        "text": text,
+        "model": model.address,
+        "cost": cost,
+    }
     draft = _draft(spec, stage, position, attempts=number + 1, reasons=refused, **outcome, **totals)
     await earlier.store.add_soon(Draft, draft)
     advance()

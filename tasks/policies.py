@@ -1,7 +1,7 @@
 """Every policy of a task in one place: retries, fallback chains, timeouts, concurrency.
 
 Does not know what the tasks do. A fallback chain is data: it expands to ordinary Prefect task options,
-so every attempt shows in Prefect's UI as a retry of one task run.
+so every model that was gone on to shows in Prefect's UI as a retry of one task run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from pydantic import Field
 
 from agents.errors import AdapterInvalid, ContextExceeded, ModelError, ModelUnavailable
+from agents.pacing import Learned, Pace
 from agents.schemas import Frozen
 from tasks.storage.settings import read_settings
 
@@ -27,25 +28,30 @@ if TYPE_CHECKING:
 SHARD = 25
 Item = TypeVar("Item")
 _unavailable: dict[UUID, dict[str, str]] = {}
+_learned: dict[str, Learned] = {}
+_paces: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Pace]] = WeakKeyDictionary()
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 class Rung(Frozen):
-    """One model of a chain: how often it is tried and how long to wait before each further try (s)."""
+    """One model of a chain: how often a call of it is tried, and the seconds before each further try.
+
+    The last delay repeats; each is stretched or shortened at random by up to half.
+    """
 
     model: str
-    attempts: int = Field(default=2, ge=1)
-    delays: tuple[float, ...] = (1.0,)
-
-    def delay(self, attempt: int) -> float:
-        """Return the seconds before the given attempt, counted from 0; the first one starts at once."""
-        if attempt == 0 or not self.delays:
-            return 0.0
-        return self.delays[min(attempt, len(self.delays)) - 1]
+    attempts: int = Field(default=4, ge=1)
+    delays: tuple[float, ...] = (0.1, 0.5, 2.5)
 
 
 class FallbackChain(Frozen):
-    """Models tried in order until one answers."""
+    """Models tried in order until one answers.
+
+    Two layers, and no error is retried by both: a call that fails in passing is tried again by itself, as
+    its rung says (`agents/pacing.py`), soon and without waiting for its shard; a shard some of whose calls
+    have used up their tries ends in a PartialFailure, and Prefect runs it again, for the missing items only,
+    with the model of the next rung. So an attempt of the task run is a rung of the chain.
+    """
 
     rungs: tuple[Rung, ...] = Field(min_length=1)
 
@@ -54,17 +60,13 @@ class FallbackChain(Frozen):
         """Make a chain that tries each model with the default attempts and delays."""
         return cls(rungs=tuple(Rung(model=model) for model in models))
 
-    def plan(self) -> list[tuple[str, float]]:
-        """Return (model, seconds to wait before it) for every attempt in order."""
-        return [(rung.model, rung.delay(attempt)) for rung in self.rungs for attempt in range(rung.attempts)]
-
-    def model(self, run_count: int, unavailable: Mapping[str, str] | None = None) -> str:
-        """Return the model of an attempt, counted from 1, leaving out those known to be unavailable.
+    def rung(self, run_count: int, unavailable: Mapping[str, str] | None = None) -> Rung:
+        """Return the rung of an attempt, counted from 1, leaving out models known to be unavailable.
 
         `unavailable` holds the reason by model. Raises ModelUnavailable, with the reasons, when none is left.
         """
         unavailable = unavailable or {}
-        left = [model for model, _ in self.plan()[run_count - 1 :] if model not in unavailable]
+        left = [rung for rung in self.rungs[run_count - 1 :] if rung.model not in unavailable]
         if not left:
             raise ModelUnavailable(
                 f"No model of the chain is available: {', '.join(rung.model for rung in self.rungs)}.",
@@ -73,11 +75,10 @@ class FallbackChain(Frozen):
         return left[0]
 
     def options(self) -> dict[str, Any]:
-        """Return the chain as Prefect task options."""
-        delays = [delay for _, delay in self.plan()[1:]]
+        """Return the chain as Prefect task options: a retry for every further rung, at once."""
         return {
-            "retries": len(delays),
-            "retry_delay_seconds": delays or None,
+            "retries": len(self.rungs) - 1,
+            "retry_delay_seconds": 0,
             "retry_condition_fn": can_retry,
             "persist_result": False,
         }
@@ -164,3 +165,12 @@ def call_slot() -> asyncio.Semaphore:
     if loop not in _slots:
         _slots[loop] = asyncio.Semaphore(read_settings().concurrent_calls)
     return _slots[loop]
+
+
+def call_pace(address: str) -> Pace:
+    """Return the pace of a model in this event loop; what was learned of it holds for the whole process."""
+    paces = _paces.setdefault(asyncio.get_running_loop(), {})
+    if address not in paces:
+        learned = _learned.setdefault(address, Learned())
+        paces[address] = Pace(most=read_settings().concurrent_calls, learned=learned)
+    return paces[address]

@@ -192,5 +192,7 @@ async def judge_contest(
 
 def _open_judge(store: Store, judge: str, persona: Persona) -> Judge:
     name, colon, address = judge.partition(":")
-    model: ChatModel | None = open_recorded(store, address, stage=JUDGE_VERSION) if colon else None
+    model: ChatModel | None = (
+        open_recorded(store, address, stage=JUDGE_VERSION, slot=call_slot) if colon else None
+    )
     return open_judge(name, persona, model)

@@ -17,6 +17,7 @@ from agents.plans import Plan
 from agents.plans.seats import Seats
 from agents.prices import Estimate, load_prices
 from agents.schemas import Frozen, Messages
+from agents.tariffs import total_cost
 from tasks.specs import SimulateSpec
 from tasks.storage.tables import Draft
 
@@ -166,7 +167,7 @@ def simulation_metadata(
             for row in rows
             if row.status != "accepted"
         ],
-        "cost": sum(row.cost for row in rows),
+        "cost": total_cost(row.cost for row in rows),
         "durations": {
             "model_seconds": report.model_seconds,
             "started_at": min((row.created_at for row in rows), default=None),

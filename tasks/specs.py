@@ -30,6 +30,11 @@ class GenerateSpec(Frozen):
     actors: FallbackChain = FallbackChain.of([EMBEDDED])
     document_words: int = Field(default=700, ge=120, le=2000)
     response_words: int = Field(default=250, ge=60, le=2000)
+    budget: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="US dollars; the run stops before it costs more, and can be continued",
+    )
 
 
 class FinetuneSpec(Frozen):

@@ -13,6 +13,7 @@ LAYERS = ("agents", "tasks", "flows", "deployments")
 FILES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 MIGRATIONS = "tasks/storage/migrations"
 OWNERS = {
+    "litellm": ("agents/remote.py",),
     "torch": ("agents/local/", "tasks/training/"),
     "transformers": ("agents/local/", "tasks/training/"),
     "safetensors": ("agents/local/", "tasks/training/"),

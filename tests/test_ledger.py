@@ -125,3 +125,18 @@ async def test_calls_wait_for_a_slot_and_replays_need_none(store, calls) -> None
     slots.release()
     await waiting
     assert calls() == 2
+
+
+async def test_a_call_whose_price_nobody_knows_is_not_taken_for_free(store) -> None:
+    ledger, usage = DatabaseLedger(store), {"prompt_tokens": 1, "completion_tokens": 2}
+    for key, cost in (("a", 0.5), ("b", None)):
+        call = {
+            "kind": "answer",
+            "stage": "s",
+            "model": "m",
+            "request": "{}",
+            "response": "{}",
+            "seconds": 0.1,
+        }
+        await ledger.record(Call(key=key, usage=usage, cost=cost, **call))
+    assert (call_totals(store).cost, call_totals(store).unpriced) == (0.5, 1)

@@ -6,10 +6,11 @@ Does not know how anything is done: read the arguments, hand a spec to a flow, p
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agents.errors import InputError
 from deployments.cli.app import (
     AsJson,
     Epochs,
@@ -24,6 +25,9 @@ from deployments.cli.app import (
     spec_of,
 )
 from deployments.cli.console import say, say_json, say_table
+
+if TYPE_CHECKING:
+    from tasks.policies import FallbackChain
 
 Models = Annotated[
     list[str] | None, typer.Option("--model", help="a model address; repeat it for a fallback chain")
@@ -48,40 +52,52 @@ def generate(
     count: Annotated[int, typer.Option(help="examples to write")] = 10,
     seed: Annotated[int, typer.Option(help="another seed writes other examples")] = 0,
     models: Models = None,
+    chain: Annotated[str | None, typer.Option(help="models by name, from tasks/chains.yaml: quality")] = None,
     document_words: Annotated[int, typer.Option(help="words of a document to ask for")] = 700,
     response_words: Annotated[int, typer.Option(help="words of a response to ask for")] = 250,
+    budget: Annotated[float | None, typer.Option(help="US dollars; stop before it costs more")] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="show calls, tokens, cost; ask nothing")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="begin even if the budget will not do")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write synthetic examples for a persona: ideas, documents, responses."""
-    from tasks.policies import FallbackChain
-    from tasks.specs import EMBEDDED, GenerateSpec
+    from deployments.cli.estimate import agree, say_estimate
+    from tasks.specs import GenerateSpec
 
     slug = persona_of(persona).name
-    _check_models(models or [])
-    chain = FallbackChain.of(models or [EMBEDDED])
+    writers, actors = _chains(models, chain)
     spec = spec_of(
         GenerateSpec,
         name=name or f"{slug}-{count}-{seed}",
         persona=persona,
         count=count,
         seed=seed,
-        writers=chain,
-        actors=chain,
+        writers=writers,
+        actors=actors,
         document_words=document_words,
         response_words=response_words,
+        budget=budget,
     )
+    if estimate:
+        say_estimate(home_store(), spec, as_json=as_json)
+        return
+    agree(home_store(), spec, yes=yes)
     from flows.generate import generate as flow
 
     report = run(flow, spec)
     if as_json:
         say_json(report.model_dump(mode="json"))
-        raise typer.Exit(0 if report.accepted else 1)
+        raise typer.Exit(0 if report.accepted and not report.stopped else 1)
     say(
         f"{report.accepted} of {report.requested} examples accepted, {report.dropped} dropped, "
         f"{report.failed} failed, {report.refused} answers refused on the way."
     )
     say(f"{report.examples}\n{report.detailed}\n{report.metadata}")
-    if not report.accepted:
+    if report.stopped:
+        say(report.stopped)
+    if report.stopped or not report.accepted:
         raise typer.Exit(1)
 
 
@@ -249,12 +265,23 @@ def pipeline(
     say_json(report.model_dump(mode="json")) if as_json else say(pipeline_text(report))
 
 
-def _check_models(addresses: list[str]) -> None:
-    from agents.chat import parse_address
-    from agents.plugins import load_plugin
+def _chains(models: list[str] | None, name: str | None) -> tuple[FallbackChain, FallbackChain]:
+    """Return the chains of writers and actors; raise InputError for what cannot be asked."""
+    from tasks.chains import find_chain
+    from tasks.policies import FallbackChain
 
-    for address in addresses:
-        load_plugin("models", parse_address(address).provider)
+    if models and name:
+        raise InputError(f"--model {models[0]} and --chain {name} exclude each other.", "Give one of them.")
+    chain = FallbackChain.of(models) if models else None
+    writers, actors = (chain, chain) if chain else find_chain(name or "embedded")
+    _check_models([rung.model for rung in (*writers.rungs, *actors.rungs)])
+    return writers, actors
+
+
+def _check_models(addresses: list[str]) -> None:
+    from tasks.chains import check_models
+
+    check_models(addresses)
 
 
 def _say_jobs(reports: list[Any], *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-from sqlmodel import col, delete, select
+from sqlmodel import col, delete, func, select
 
 from agents.errors import Conflict
 from agents.schemas import Slug
@@ -81,6 +81,14 @@ def accepted_texts(store: Store, run: str, stage: Stage, positions: Sequence[int
             )
         )
         return {position: text for position, text in found if position in asked}
+
+
+@patient
+def spent_on(store: Store, run: str) -> float:
+    """Return what the settled drafts of a run have cost, in US dollars, as far as prices were known."""
+    with store.session() as session:
+        spent = session.exec(select(func.coalesce(func.sum(Draft.cost), 0.0)).where(Draft.run == run)).one()
+    return float(spent or 0.0)
 
 
 @patient

@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, repr=False, description="default: a file in the home")
     database_wait: float = Field(default=30.0, ge=0.0, description="seconds to wait for a lost database")
     concurrent_calls: int = Field(default=32, ge=1, description="model calls at once in one process")
+    call_timeout: float = Field(default=30.0, gt=0.0, description="seconds that a remote model may take")
+    prices: str = Field(default="", description="model=READ/WRITTEN,…: US dollars per million tokens")
     runner: str = Field(default="local", description="local, dask or ray, or dask:ADDRESS or ray:ADDRESS")
     api_keys: SecretStr = Field(default=SecretStr(""), description="comma-separated keys of the service")
 

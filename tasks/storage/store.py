@@ -26,7 +26,7 @@ from tasks.storage.engines import make_engine, patiently, place, reason, storage
 from tasks.storage.gathering import Gathering
 from tasks.storage.settings import Settings, make_home, read_settings
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 P = ParamSpec("P")
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -29,7 +29,7 @@ class Call(SQLModel, table=True):
     response: str  # JSON
     prompt_tokens: int
     completion_tokens: int
-    cost: float
+    cost: float | None  # US dollars; none where the price is not known
     seconds: float
     created_at: str = Field(default_factory=now)
 
@@ -60,7 +60,7 @@ class Draft(SQLModel, table=True):
     reasons: str  # JSON
     prompt_tokens: int
     completion_tokens: int
-    cost: float
+    cost: float | None
     seconds: float
     created_at: str = Field(default_factory=now)
 
