@@ -22,7 +22,6 @@ from agents.ledger import LedgerModel
 from agents.quality import whole_sentences
 from agents.scenarios import load_scenarios
 from agents.schemas import Persona, fingerprint
-from agents.twins import FindTwin
 from tasks.cast import find_persona
 from tasks.earlier import Earlier, earlier_texts
 from tasks.models import open_recorded
@@ -38,7 +37,7 @@ STAGES: tuple[Stage, ...] = ("idea", "document", "response")
 VERSIONS = {"idea": ideas.VERSION, "document": documents.VERSION, "response": responses.VERSION}
 ASKS = 3
 Ask = Callable[..., ChatRequest]
-Problems = Callable[[str, FindTwin], tuple[str, ...]]
+Problems = Callable[[str, str | None], tuple[str, ...]]  # of a text and its twin
 
 
 def stage_chain(spec: GenerateSpec, stage: Stage) -> FallbackChain:
@@ -117,7 +116,6 @@ async def _settle(
 ) -> None:
     """Ask for one draft, again with the reasons while it is refused, and keep the outcome."""
     stage = earlier.stage
-    find_twin = partial(earlier.twins.nearest, besides=position)
     refused: list[str] = []
     reasons: tuple[str, ...] = ()
     totals = {"prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0}
@@ -129,15 +127,15 @@ async def _settle(
         totals["seconds"] += answer.seconds
         text = whole_sentences(answer.text) if answer.finish_reason == "length" else answer.text.strip()
         text = text.replace("\0", "")  # PostgreSQL keeps every character but this one
-        await earlier.catch_up()
-        reasons = problems(text, find_twin)
+        reasons = problems(text, await earlier.nearest(text, besides=position))
         if not reasons:
-            earlier.twins.add(position, text)
+            earlier.keep(position, text)
             break
         refused += [f"ask {number + 1}: {reason}" for reason in reasons]
     outcome = {"status": "dropped" if reasons else "accepted", "text": text, "model": model.address}
     draft = _draft(spec, stage, position, attempts=number + 1, reasons=refused, **outcome, **totals)
     await earlier.store.add_soon(Draft, draft)
+    earlier.kept(position)
     advance()
 
 
