@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from agents.phrases import compiled, find, in_every_language
 
+SHORTENED = "up to its last whole sentence"  # in the note on a text that reached its token limit
 SHINGLE = 2
 LEAKED_WORDS = 8
 LEAST_PROMPT_WORDS = 4

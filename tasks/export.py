@@ -17,17 +17,25 @@ from pydantic_core import to_json
 
 from agents.scenarios import load_scenarios
 from agents.schemas import Frozen, Messages, Persona, chat, chat_line, fingerprint, with_system
+from tasks.card import run_card, run_facts
+from tasks.card_text import card_text
 from tasks.cast import find_persona
 from tasks.generate import STAGES
 from tasks.rounds import examples_arrived
 from tasks.specs import GenerateSpec
 from tasks.storage.drafts import Piece, Pieces
 from tasks.storage.examples import dump_messages
-from tasks.storage.objects import whole_file
+from tasks.storage.objects import whole_file, write_text
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Example, now
-from tasks.tally import Tally, pages
+from tasks.tally import Facts, Tally, pages
 
+ENDINGS = {
+    "examples": ".jsonl",
+    "detailed": "_detailed.json",
+    "metadata": "_metadata.json",
+    "card": "_card.md",
+}
 Write = Callable[[Any], object]
 
 
@@ -46,11 +54,13 @@ class GenerateReport(Frozen):
     examples: Path
     detailed: Path
     metadata: Path
+    card: Path
 
 
 class Outputs(NamedTuple):
-    """Where to write lines, details and failures."""
+    """Where to write the lines, details and failures of a run."""
 
+    run: str
     line: Write
     detail: Write
     failure: Write
@@ -58,15 +68,16 @@ class Outputs(NamedTuple):
 
 @task(name="export-run", task_run_name="export[{spec.name}]")
 def export_run(spec: GenerateSpec) -> GenerateReport:
-    """Keep the accepted examples and write `X.jsonl`, `X_detailed.json` and `X_metadata.json`.
+    """Keep the accepted examples; write `X.jsonl`, `X_detailed.json`, `X_metadata.json` and `X_card.md`.
 
     Raises StorageError, leaving the files as they were, when they cannot be written.
     """
     store = open_store()
     folder = store.settings.objects / "runs" / spec.name
-    names = {"examples": ".jsonl", "detailed": "_detailed.json", "metadata": "_metadata.json"}
-    paths = {kind: folder / f"{spec.name}{ending}" for kind, ending in names.items()}
-    tally = _write_run(store, spec, find_persona(store, spec.persona), paths)
+    paths = {kind: folder / f"{spec.name}{ending}" for kind, ending in ENDINGS.items()}
+    persona = find_persona(store, spec.persona)
+    tally = _write_run(store, spec, persona, paths)
+    write_text(paths["card"], card_text(run_card(spec.name, persona.name, spec.count, tally)))
     return GenerateReport(
         name=spec.name,
         persona=spec.persona,
@@ -91,7 +102,7 @@ def _write_run(store: Store, spec: GenerateSpec, persona: Persona, paths: Mappin
             metadata.write(_pretty({"parameters": spec.model_dump(mode="json")}).removesuffix("\n}"))
             metadata.write(',\n  "failures": ')
             with json_array(detailed) as detail, json_array(metadata, indent="  ") as failure:
-                outputs = Outputs(line=lines.write, detail=detail, failure=failure)
+                outputs = Outputs(run=spec.name, line=lines.write, detail=detail, failure=failure)
                 for page in pages(store, spec.name):
                     rows = [
                         _example(spec, persona, position, messages, order)
@@ -117,10 +128,10 @@ def _write_page(
             continue
         messages = chat(("user", pieces["document"].text), ("assistant", pieces["response"].text))
         line = chat_line(with_system(persona, messages))
-        detail = _detail(pieces, order[position % len(order)], line)
-        tally.example(detail["category"], detail["document_type"], detail["words"])
+        facts = run_facts(outputs.run, pieces, order)
+        tally.example(facts)
         outputs.line(json.dumps(line, ensure_ascii=False) + "\n")
-        outputs.detail(detail)
+        outputs.detail(_detail(pieces, facts, line))
         yield position, messages
 
 
@@ -140,17 +151,17 @@ def _example(
     }
 
 
-def _detail(pieces: Pieces, category: str, line: Mapping[str, Any]) -> dict[str, Any]:
+def _detail(pieces: Pieces, facts: Facts, line: Mapping[str, Any]) -> dict[str, Any]:
     stages = {stage: pieces[stage] for stage in STAGES}
     document = stages["document"].text
     return {
         **line,
         "document_id": fingerprint(document),
         "title": _title(document),
-        "category": category,
-        "document_type": load_scenarios().document_type(stages["document"].position),
+        "category": facts.category,
+        "document_type": facts.kind,
         "idea": stages["idea"].text,
-        "words": {stage: len(piece.text.split()) for stage, piece in stages.items()},
+        "words": dict(facts.words),
         "models": {stage: piece.model for stage, piece in stages.items()},
         "attempts": {stage: piece.attempts for stage, piece in stages.items()},
         "cost": sum(piece.cost for piece in stages.values()),

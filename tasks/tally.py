@@ -10,8 +10,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from agents.schemas import Frozen
+from agents.quality import SHORTENED
+from agents.schemas import Frozen, fingerprint
 from tasks.storage.drafts import PAGE, Piece, Pieces, pieces, span
 from tasks.storage.store import Store
 
@@ -26,6 +28,7 @@ REASONS = (
     ("copies the document", re.compile(r"copies the document")),
     ("traits not shown", re.compile(r"does not show")),
 )
+SAMPLES = 3
 OTHER = "a rule of the persona"
 NO_ANSWER = "no model answered"
 
@@ -59,6 +62,18 @@ def pages(store: Store, run: str) -> Iterator[dict[int, Pieces]]:
         yield dict(sorted(found.items()))
 
 
+class Facts(NamedTuple):
+    """What a card says of one example; `kind` is its document type or its length, words are by part."""
+
+    origin: str
+    category: str
+    kind: str
+    words: Mapping[str, int]
+    held_out: bool
+    question: str
+    answer: str
+
+
 @dataclass
 class Tally:
     """Sums over the drafts of a run; floats are added in the order of the positions."""
@@ -67,28 +82,32 @@ class Tally:
     dropped: int = 0
     failed: int = 0
     refused: int = 0
+    shortened: int = 0
+    held_out: int = 0
     started_at: str | None = None
     finished_at: str | None = None
     words: dict[str, Counter[int]] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     categories: Counter[str] = field(default_factory=Counter)
-    document_types: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    samples: list[tuple[str, Facts]] = field(default_factory=list)  # drawn by a hash
     models: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, found: Pieces) -> None:
         """Count what the stages came to at one position."""
         for piece in found.values():
             self._count(piece)
-        response = found.get("response")
-        if response is not None and response.status == "accepted":
-            self.accepted += 1
 
-    def example(self, category: str, document_type: str, words: Mapping[str, int]) -> None:
-        """Count an example, with its words by stage."""
-        self.categories[category] += 1
-        self.document_types[document_type] += 1
-        for stage, count in words.items():
-            self.words.setdefault(stage, Counter())[count] += 1
+    def example(self, facts: Facts) -> None:
+        """Count what was accepted as an example or a conversation."""
+        self.accepted += 1
+        self.held_out += facts.held_out
+        self.categories[facts.category] += 1
+        self.kinds[facts.kind] += 1
+        for part, count in facts.words.items():
+            self.words.setdefault(part, Counter())[count] += 1
+        drawn = (fingerprint("sample", facts.origin), facts)
+        self.samples = sorted([*self.samples, drawn], key=lambda one: one[0])[:SAMPLES]
 
     def total(self, name: str) -> float:
         """Return a sum over all models."""
@@ -108,7 +127,10 @@ class Tally:
             return
         self.refused += piece.attempts - (piece.status == "accepted")
         if piece.reasons != "[]":
-            self.reasons.update(kind_of(reason) for reason in json.loads(piece.reasons))
+            told = json.loads(piece.reasons)
+            cut = sum(SHORTENED in reason for reason in told)
+            self.shortened += cut
+            self.reasons.update(kind_of(reason) for reason in told if SHORTENED not in reason)
         used = self.models.setdefault(piece.model, dict.fromkeys(Usage.model_fields, 0))
         used["texts"] += 1
         used["asks"] += piece.attempts

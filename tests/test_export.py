@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import StorageError
+from agents.errors import NotFound, StorageError
+from tasks.card import find_card, write_dataset_card
+from tasks.card_text import card_text
+from tasks.cast import find_persona
+from tasks.curate import snapshot_dataset
 from tasks.export import export_run
 from tasks.generate import STAGES
 from tasks.specs import GenerateSpec
 from tasks.storage.drafts import PAGE, claim_run
-from tasks.storage.examples import examples
+from tasks.storage.examples import examples, get_dataset
 from tasks.storage.objects import whole_file
+from tasks.storage.rounds import begin_round
 from tasks.storage.store import open_store
 from tasks.storage.tables import Draft
 from tasks.tally import Spread, kind_of, spread
@@ -120,3 +125,37 @@ def test_lengths_are_spread_and_reasons_are_of_a_kind() -> None:
     assert kind_of("ask 1: it nearly repeats an earlier idea: 'x'") == "near duplicate"
     assert kind_of("it leaves the placeholder '[Your Name]', so write") == "placeholder"
     assert kind_of("the tone is wrong") == "a rule of the persona"
+
+
+def test_the_card_of_a_run_says_first_what_is_missing_and_agrees_with_the_command(run: GenerateSpec) -> None:
+    report = export_run.fn(run)
+    text = report.card.read_text()
+    found = find_card(open_store(), SPEC.name)
+    assert card_text(found) == text.rstrip("\n")
+    headline = text.splitlines()[2]
+    assert f"Only {COUNT - 2} of {COUNT}" in headline
+    assert "1 dropped" in headline
+    assert "1 failed" in headline
+    assert found.reasons == {"too short or too long": 1, "no model answered": 1}
+    assert sum(found.categories.values()) == sum(found.kinds.values()) == sum(found.split.values())
+    assert found.words["document"].least == found.words["document"].most == 6
+    assert found.models["scripted/write"].asks == 3 * (COUNT - 2) + 1 + 3
+    assert len(found.samples) == 3
+
+
+def test_a_name_that_is_neither_run_nor_dataset_is_refused(home: Path) -> None:
+    with pytest.raises(NotFound, match="neither a run nor a dataset"):
+        find_card(open_store(), "nothing")
+
+
+def test_the_card_of_a_dataset_counts_its_files(run: GenerateSpec) -> None:
+    export_run.fn(run)
+    begin_round(open_store(), find_persona(open_store(), "collaborative"), "asked")
+    dataset = snapshot_dataset.fn("collaborative", 1)
+    text = write_dataset_card(dataset).read_text()
+    found = find_card(open_store(), dataset)
+    assert text.rstrip("\n") == card_text(found)
+    counts = json.loads(get_dataset(open_store(), dataset).counts)
+    assert found.accepted == counts["train"] + counts["held_out"]
+    assert found.split["held out"] == counts["held_out"]
+    assert found.models["scripted/write"].texts == 3 * (COUNT - 2) + 2

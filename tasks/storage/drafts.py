@@ -45,6 +45,21 @@ def claim_run(store: Store, name: Slug, persona: str, spec: str) -> Run:
 
 
 @patient
+def get_run(store: Store, name: str) -> Run | None:
+    """Return a run, or None."""
+    with store.session() as session:
+        return session.get(Run, name)
+
+
+@patient
+def runs_of(store: Store, persona: str, *, until: str) -> list[Run]:
+    """Return the runs for a persona that began before a time, by name."""
+    with store.session() as session:
+        asked = select(Run).where(Run.persona == persona, Run.created_at <= until)
+        return list(session.exec(asked.order_by(col(Run.name))))
+
+
+@patient
 def drafts(store: Store, run: str, stage: Stage) -> dict[int, Draft]:
     """Return the settled drafts of a stage by position, in order."""
     with store.session() as session:
