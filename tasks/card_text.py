@@ -116,7 +116,11 @@ def _refusals(card: Card) -> Iterator[str]:
 def _models(card: Card) -> Iterator[tuple[object, ...]]:
     for model, used in card.models.items():
         tokens = (used.prompt_tokens, used.completion_tokens)
-        yield model, used.texts, used.asks, *tokens, f"{used.seconds:.1f}", f"{used.cost:.4f}"
+        yield model, used.texts, used.asks, *tokens, f"{used.seconds:.1f}", _dollars(used.cost)
+
+
+def _dollars(cost: float | None) -> str:
+    return "unknown" if cost is None else f"{cost:.4f}"
 
 
 def _samples(card: Card) -> Iterator[str]:

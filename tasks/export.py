@@ -28,7 +28,7 @@ from tasks.storage.examples import dump_messages
 from tasks.storage.objects import whole_file, write_text
 from tasks.storage.store import Store, open_store
 from tasks.storage.tables import Example, now
-from tasks.tally import Facts, Tally, pages
+from tasks.tally import Facts, Tally, known_sum, pages
 
 ENDINGS = {
     "examples": ".jsonl",
@@ -164,7 +164,7 @@ def _detail(pieces: Pieces, facts: Facts, line: Mapping[str, Any]) -> dict[str, 
         "words": dict(facts.words),
         "models": {stage: piece.model for stage, piece in stages.items()},
         "attempts": {stage: piece.attempts for stage, piece in stages.items()},
-        "cost": sum(piece.cost for piece in stages.values()),
+        "cost": known_sum(piece.cost for piece in stages.values()),
         "created_at": stages["response"].created_at,
     }
 
@@ -190,7 +190,7 @@ def _sums(tally: Tally) -> dict[str, Any]:
     return {
         "counts": _counts(tally),
         "tokens": tokens,
-        "cost": tally.total("cost"),
+        "cost": tally.cost,
         "durations": {"model_seconds": round(tally.total("seconds"), 3), **times},
     }
 

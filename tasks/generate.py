@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect import task
 from prefect.runtime import task_run
 
-from agents import documents, ideas, responses
+from agents import documents, ideas, responses, traits
 from agents.chat import ChatRequest
 from agents.errors import AdapterInvalid, ModelUnavailable
 from agents.ledger import LedgerModel
-from agents.quality import whole_sentences
+from agents.quality import SHORTENED, settle_cut
 from agents.scenarios import load_scenarios
 from agents.schemas import Persona, fingerprint
 from tasks.cast import find_persona
@@ -37,7 +37,16 @@ STAGES: tuple[Stage, ...] = ("idea", "document", "response")
 VERSIONS = {"idea": ideas.VERSION, "document": documents.VERSION, "response": responses.VERSION}
 ASKS = 3
 Ask = Callable[..., ChatRequest]
+Judge = Callable[[str], Awaitable[tuple[str, ...]]]
 Problems = Callable[[str, str | None], tuple[str, ...]]  # of a text and its twin
+
+
+class Way(NamedTuple):
+    """How to ask for a draft, what to refuse, and who judges what was not refused."""
+
+    ask: Ask
+    problems: Problems
+    judge: Judge | None = None
 
 
 def stage_chain(spec: GenerateSpec, stage: Stage) -> FallbackChain:
@@ -51,10 +60,16 @@ def sole_writer(spec: GenerateSpec) -> AbstractAsyncContextManager[None]:
 
 
 def start_run(spec: GenerateSpec) -> None:
-    """Claim the run's name for this spec and persona; raise Conflict when it was asked for differently."""
+    """Claim the run's name for this spec and persona.
+
+    Raises Conflict when it was asked for differently, ModelUnavailable when its judge is not there.
+    """
     store = open_store()
     persona = find_persona(store, spec.persona)
-    asked = spec.model_dump(mode="json") | {"persona": persona.name, "design": persona.design}
+    if spec.trait_judge is not None:
+        open_recorded(store, spec.trait_judge, stage=traits.VERSION)  # before anything is paid for
+    asked = spec.model_dump(mode="json", exclude_none=True)
+    asked |= {"persona": persona.name, "design": persona.design}
     claim_run(store, spec.name, persona.name, json.dumps(asked))
 
 
@@ -97,7 +112,7 @@ async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) ->
         raise PartialFailure(failed, total=len(positions), model=address, final=True) from error
     asks = await _asks(store, spec, stage, todo)
     earlier = earlier_texts(store, spec.name, stage)
-    work = {position: _settle(earlier, spec, model, position, *asks[position]) for position in todo}
+    work = {position: _settle(earlier, spec, model, position, asks[position]) for position in todo}
     await settle(work, total=len(positions), model=address)
 
 
@@ -111,10 +126,12 @@ def give_up(spec: GenerateSpec, stage: Stage, failure: PartialFailure) -> None:
     )
 
 
-async def _settle(
-    earlier: Earlier, spec: GenerateSpec, model: LedgerModel, position: int, ask: Ask, problems: Problems
-) -> None:
-    """Ask for one draft, again with the reasons while it is refused, and keep the outcome."""
+async def _settle(earlier: Earlier, spec: GenerateSpec, model: LedgerModel, position: int, way: Way) -> None:
+    """Ask for one draft, again with the reasons while it is refused, and keep the outcome.
+
+    An answer that was cut at its token limit is refused unless most of it is whole sentences.
+    """
+    ask, problems, judge = way
     stage = earlier.stage
     refused: list[str] = []
     reasons: tuple[str, ...] = ()
@@ -125,11 +142,16 @@ async def _settle(
         totals["prompt_tokens"] += answer.usage.prompt_tokens
         totals["completion_tokens"] += answer.usage.completion_tokens
         totals["seconds"] += answer.seconds
-        text = whole_sentences(answer.text) if answer.finish_reason == "length" else answer.text.strip()
+        cut = answer.finish_reason == "length"
+        text, unfinished = settle_cut(answer.text) if cut else (answer.text.strip(), None)
         text = text.replace("\0", "")  # PostgreSQL keeps every character but this one
-        reasons = problems(text, await earlier.nearest(text, besides=position))
+        reasons = (unfinished,) if unfinished else ()
+        reasons += problems(text, await earlier.nearest(text, besides=position))
+        if not reasons and judge is not None:
+            reasons = await judge(text) or problems(text, await earlier.nearest(text, besides=position))
         if not reasons:
             earlier.keep(position, text)
+            refused += [f"ask {number + 1}: it reached the token limit and was kept {SHORTENED}"] * cut
             break
         refused += [f"ask {number + 1}: {reason}" for reason in reasons]
     outcome = {"status": "dropped" if reasons else "accepted", "text": text, "model": model.address}
@@ -158,9 +180,7 @@ def _persona(store: Store, spec: GenerateSpec) -> Persona:
     return find_persona(store, spec.persona)
 
 
-async def _asks(
-    store: Store, spec: GenerateSpec, stage: Stage, positions: Sequence[int]
-) -> dict[int, tuple[Ask, Problems]]:
+async def _asks(store: Store, spec: GenerateSpec, stage: Stage, positions: Sequence[int]) -> dict[int, Way]:
     """Return for each position how to ask for its draft and what to refuse."""
     persona = _persona(store, spec)
     make = {"idea": _idea_ask, "document": _document_ask, "response": _response_ask}[stage]
@@ -170,18 +190,22 @@ async def _asks(
     return {position: make(spec, persona, position, source.get(position, "")) for position in positions}
 
 
-def _idea_ask(spec: GenerateSpec, persona: Persona, position: int, _source: str) -> tuple[Ask, Problems]:
+def _idea_ask(spec: GenerateSpec, persona: Persona, position: int, _source: str) -> Way:
     scenario, situation = load_scenarios().situation(position, spec.seed)
-    return partial(ideas.idea_request, persona, scenario, situation), ideas.idea_problems
+    return Way(partial(ideas.idea_request, persona, scenario, situation), ideas.idea_problems)
 
 
-def _document_ask(spec: GenerateSpec, _persona: Persona, position: int, idea: str) -> tuple[Ask, Problems]:
+def _document_ask(spec: GenerateSpec, _persona: Persona, position: int, idea: str) -> Way:
     kind = load_scenarios().document_type(position)
     ask = partial(documents.document_request, idea, kind, words=spec.document_words)
-    return ask, documents.document_problems
+    return Way(ask, documents.document_problems)
 
 
-def _response_ask(spec: GenerateSpec, persona: Persona, position: int, text: str) -> tuple[Ask, Problems]:
+def _response_ask(spec: GenerateSpec, persona: Persona, position: int, text: str) -> Way:
     kind = load_scenarios().document_type(position)
     ask = partial(responses.response_request, persona, text, kind, words=spec.response_words)
-    return ask, partial(responses.response_problems, persona, text)
+    problems = partial(responses.response_problems, persona, text)
+    if spec.trait_judge is None:
+        return Way(ask, problems)
+    judge = open_recorded(open_store(), spec.trait_judge, stage=traits.VERSION, slot=call_slot)
+    return Way(ask, problems, partial(traits.trait_problems, judge, persona, text))

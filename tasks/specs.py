@@ -30,6 +30,9 @@ class GenerateSpec(Frozen):
     actors: FallbackChain = FallbackChain.of([EMBEDDED])
     document_words: int = Field(default=700, ge=120, le=2000)
     response_words: int = Field(default=250, ge=60, le=2000)
+    trait_judge: Text | None = Field(
+        default=None, description="a model that refuses responses which lack a trait of the persona"
+    )
 
 
 class FinetuneSpec(Frozen):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agents.quality import SHORTENED
 from agents.schemas import Frozen, fingerprint
@@ -19,14 +19,14 @@ from tasks.storage.store import Store
 
 REASONS = (
     ("near duplicate", re.compile(r"nearly repeats")),
-    ("too short or too long", re.compile(r"fewer than|it has \d+|characters|write more|too long|too short")),
     ("cut at the token limit", re.compile(r"token limit")),
+    ("traits not shown", re.compile(r"does not show the trait|judge of traits")),
+    ("too short or too long", re.compile(r"fewer than|it has \d+|characters|write more|too long|too short")),
     ("declines or speaks as a machine", re.compile(r"declines or speaks")),
     ("placeholder", re.compile(r"placeholder")),
     ("leaked prompt", re.compile(r"its instructions")),
     ("goes round in circles", re.compile(r"round in circles|so say it once")),
     ("copies the document", re.compile(r"copies the document")),
-    ("traits not shown", re.compile(r"does not show")),
 )
 SAMPLES = 3
 OTHER = "a rule of the persona"
@@ -42,14 +42,14 @@ class Spread(Frozen):
 
 
 class Usage(Frozen):
-    """What a model did in a run; `asks` counts answers, replayed ones too, `cost` is in US dollars."""
+    """What a model did in a run; `asks` counts answers, `cost` is US dollars, None where not known."""
 
     texts: int = 0
     asks: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    cost: float = 0.0
+    cost: float | None = 0.0
 
 
 def pages(store: Store, run: str) -> Iterator[dict[int, Pieces]]:
@@ -91,7 +91,7 @@ class Tally:
     categories: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     samples: list[tuple[str, Facts]] = field(default_factory=list)  # drawn by a hash
-    models: dict[str, dict[str, float]] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, found: Pieces) -> None:
         """Count what the stages came to at one position."""
@@ -111,7 +111,12 @@ class Tally:
 
     def total(self, name: str) -> float:
         """Return a sum over all models."""
-        return sum(usage[name] for _, usage in sorted(self.models.items()))
+        return sum(usage[name] or 0.0 for _, usage in sorted(self.models.items()))
+
+    @property
+    def cost(self) -> float | None:
+        """Return what the run cost in US dollars, None where a price is not known."""
+        return known_sum(usage["cost"] for _, usage in sorted(self.models.items()))
 
     def usages(self) -> dict[str, Usage]:
         """Return what each model did, by address."""
@@ -134,8 +139,15 @@ class Tally:
         used = self.models.setdefault(piece.model, dict.fromkeys(Usage.model_fields, 0))
         used["texts"] += 1
         used["asks"] += piece.attempts
-        for name in ("prompt_tokens", "completion_tokens", "seconds", "cost"):
+        for name in ("prompt_tokens", "completion_tokens", "seconds"):
             used[name] += getattr(piece, name)
+        used["cost"] = known_sum((used["cost"], piece.cost))
+
+
+def known_sum(costs: Iterable[float | None]) -> float | None:
+    """Add costs up; one that is not known leaves the sum unknown."""
+    found = list(costs)
+    return None if None in found else sum(cost for cost in found if cost is not None)
 
 
 def kind_of(reason: str) -> str:

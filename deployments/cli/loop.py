@@ -50,6 +50,9 @@ def generate(
     models: Models = None,
     document_words: Annotated[int, typer.Option(help="words of a document to ask for")] = 700,
     response_words: Annotated[int, typer.Option(help="words of a response to ask for")] = 250,
+    trait_judge: Annotated[
+        str | None, typer.Option(help="a model that refuses responses which lack a trait")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write synthetic examples for a persona: ideas, documents, responses."""
@@ -57,7 +60,7 @@ def generate(
     from tasks.specs import EMBEDDED, GenerateSpec
 
     slug = persona_of(persona).name
-    _check_models(models or [])
+    _check_models([*(models or []), *([trait_judge] if trait_judge else [])])
     chain = FallbackChain.of(models or [EMBEDDED])
     spec = spec_of(
         GenerateSpec,
@@ -69,6 +72,7 @@ def generate(
         actors=chain,
         document_words=document_words,
         response_words=response_words,
+        trait_judge=trait_judge,
     )
     from flows.generate import generate as flow
 

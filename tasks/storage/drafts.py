@@ -36,7 +36,8 @@ def claim_run(store: Store, name: Slug, persona: str, spec: str) -> Run:
         session.add(run)
     if run.spec != spec:
         was, asked = json.loads(run.spec), json.loads(spec)
-        changed = [f"{key} {was.get(key)!r} → {asked[key]!r}" for key in asked if was.get(key) != asked[key]]
+        keys = [key for key in {**asked, **was} if was.get(key) != asked.get(key)]
+        changed = [f"{key} {was.get(key)!r} → {asked.get(key)!r}" for key in keys]
         raise Conflict(
             f"The run {name!r} exists with other parameters ({', '.join(changed)}).",
             "Choose another name, or repeat it with the parameters it had.",
@@ -81,7 +82,7 @@ class Piece(NamedTuple):
     reasons: str  # JSON
     prompt_tokens: int
     completion_tokens: int
-    cost: float
+    cost: float | None  # None where no price is known
     seconds: float
     created_at: str
 

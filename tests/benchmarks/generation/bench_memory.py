@@ -25,7 +25,7 @@ from typing import Any
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 sys.path.insert(0, str(PLUGINS))
-COLUMNS = "{:>9} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9} {:>12}"
+COLUMNS = "{:>9} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9} {:>9} {:>9}"
 
 
 def measure_here(count: int) -> dict[str, Any]:
@@ -46,22 +46,22 @@ def measure_here(count: int) -> dict[str, Any]:
             fields = {"name": name, "persona": "collaborative", "count": examples}
             return GenerateSpec(**fields, document_words=700, response_words=250, writers=chain, actors=chain)
 
-        async def story() -> tuple[int, float, Any]:
+        async def story() -> tuple[int, float, float, Any]:
             from deployments.launch import drain
 
             await generate(spec("warm-up", 1))
-            before, start = peak(), time.perf_counter()
+            before, start, cpu = peak(), time.perf_counter(), time.process_time()
             report = await generate(spec("bench", count))
-            taken = time.perf_counter() - start
+            taken, used = time.perf_counter() - start, time.process_time() - cpu
             await drain()
-            return before, taken, report
+            return before, taken, used, report
 
-        before, taken, report = asyncio.run(story())
+        before, taken, used, report = asyncio.run(story())
         most, start = peak(), time.perf_counter()
         export_run.fn(spec("bench", count))
         seconds = time.perf_counter() - start
     sizes = {"start": before, "peak": most, "after_export": peak()}
-    return {"accepted": report.accepted, "seconds": taken, "export": seconds, **sizes}
+    return {"accepted": report.accepted, "seconds": taken, "cpu": used, "export": seconds, **sizes}
 
 
 def peak() -> int:
@@ -95,7 +95,7 @@ def main() -> None:
         return
     print(
         COLUMNS.format(
-            "examples", "accepted", "start MB", "peak MB", "growth MB", "seconds", "export", "ex./s"
+            "examples", "accepted", "start MB", "peak MB", "growth MB", "seconds", "CPU", "export", "ex./s"
         )
     )
     for count in options.examples + [100_000] * options.full:
@@ -108,6 +108,7 @@ def main() -> None:
                 found["peak"],
                 max(found["peak"], found["after_export"]) - found["start"],
                 f"{found['seconds']:.1f} s",
+                f"{found['cpu']:.1f} s",
                 f"{found['export']:.2f} s",
                 f"{count / found['seconds']:.1f}",
             ),
