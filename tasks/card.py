@@ -86,6 +86,8 @@ def dataset_card(store: Store, dataset: Dataset) -> Card:
     """Return the card of a dataset: its files, and the runs that its examples may come from."""
     tally = Tally()
     for run in runs_of(store, dataset.persona, until=dataset.created_at):
+        if "student" in json.loads(run.spec):
+            continue  # preference pairs are no examples
         for page in pages(store, run.name):
             for pieces in page.values():
                 tally.add(pieces)
@@ -107,6 +109,8 @@ def dataset_card(store: Store, dataset: Dataset) -> Card:
 
 def _card_of_run(store: Store, run: Run) -> Card:
     asked = json.loads(run.spec)
+    if "student" in asked:
+        return _card_of_pairs(store, run)
     fields = SimulateSpec.model_fields if "plan" in asked else GenerateSpec.model_fields
     asked = {name: value for name, value in asked.items() if name in fields}
     tally = Tally()
@@ -127,6 +131,13 @@ def _card_of_run(store: Store, run: Run) -> Card:
             tally.add(pieces)
             if last in pieces and pieces[last].status == "accepted":
                 tally.example(read(pieces))
+    return run_card(run.name, run.persona, requested, tally)
+
+
+def _card_of_pairs(store: Store, run: Run) -> Card:
+    from tasks.pairs import pair_tally  # pairs have cards too
+
+    requested, tally = pair_tally(store, json.loads(run.spec))
     return run_card(run.name, run.persona, requested, tally)
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from math import inf
 from time import monotonic
 
-from agents import documents, ideas, responses
+from agents import documents, ideas, pairs, responses
 from agents.quality import near_duplicate
 from agents.twins import Twins
 from tasks.storage.drafts import PAGE, Stage, accepted_positions, texts_at
@@ -24,6 +24,9 @@ THRESHOLDS: dict[Stage, float] = {
     "idea": ideas.SIMILARITY,
     "document": documents.SIMILARITY,
     "response": responses.SIMILARITY,
+    "question": pairs.SIMILARITY,
+    "chosen": responses.SIMILARITY,
+    "rejected": 0.9,
 }
 WINDOW = 10 * PAGE  # positions looked at together
 READ_EVERY = 1.0  # seconds

@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from prefect import task
 from prefect.runtime import task_run
@@ -41,12 +41,27 @@ Judge = Callable[[str], Awaitable[tuple[str, ...]]]
 Problems = Callable[[str, str | None], tuple[str, ...]]  # of a text and its twin
 
 
+class Named(Protocol):
+    """A run: its name, and the seed of what it asks."""
+
+    @property
+    def name(self) -> str:
+        """Return the run's name."""
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of its asks."""
+
+
 class Way(NamedTuple):
     """How to ask for a draft, what to refuse, and who judges what was not refused."""
 
     ask: Ask
     problems: Problems
     judge: Judge | None = None
+
+
+Ways = Callable[[Sequence[int]], Awaitable[dict[int, Way]]]
 
 
 def stage_chain(spec: GenerateSpec, stage: Stage) -> FallbackChain:
@@ -99,24 +114,33 @@ async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) ->
 
     Raises PartialFailure when the model did not answer for all of them; what it answered is kept.
     """
+    ways = partial(_asks, open_store(), spec, stage)
+    chain = stage_chain(spec, stage)
+    await write_drafts(spec, stage, positions, chain=chain, version=VERSIONS[stage], ways=ways)
+
+
+async def write_drafts(
+    spec: Named, stage: Stage, positions: Sequence[int], *, chain: FallbackChain, version: str, ways: Ways
+) -> None:
+    """Settle drafts of a stage with the model of this attempt; raise PartialFailure like `write_shard`."""
     store = open_store()
     run_count, unavailable = attempt()
-    address = stage_chain(spec, stage).model(run_count, unavailable)
-    todo = positions
+    address = chain.model(run_count, unavailable)
+    todo = list(positions)
     if run_count > 1:
         todo = await asyncio.to_thread(missing, store, spec.name, stage, positions)
     try:
-        model = open_recorded(store, address, stage=VERSIONS[stage], slot=call_slot)
+        model = open_recorded(store, address, stage=version, slot=call_slot)
     except (ModelUnavailable, AdapterInvalid) as error:
         failed = dict.fromkeys(todo, str(error))
         raise PartialFailure(failed, total=len(positions), model=address, final=True) from error
-    asks = await _asks(store, spec, stage, todo)
+    asks = await ways(todo)
     earlier = earlier_texts(store, spec.name, stage)
     work = {position: _settle(earlier, spec, model, position, asks[position]) for position in todo}
     await settle(work, total=len(positions), model=address)
 
 
-def give_up(spec: GenerateSpec, stage: Stage, failure: PartialFailure) -> None:
+def give_up(spec: Named, stage: Stage, failure: PartialFailure) -> None:
     """Record the positions that no model of the chain answered as failed, with the reason."""
     open_store().add_rows(
         [
@@ -126,7 +150,7 @@ def give_up(spec: GenerateSpec, stage: Stage, failure: PartialFailure) -> None:
     )
 
 
-async def _settle(earlier: Earlier, spec: GenerateSpec, model: LedgerModel, position: int, way: Way) -> None:
+async def _settle(earlier: Earlier, spec: Named, model: LedgerModel, position: int, way: Way) -> None:
     """Ask for one draft, again with the reasons while it is refused, and keep the outcome.
 
     An answer that was cut at its token limit is refused unless most of it is whole sentences.
@@ -161,16 +185,14 @@ async def _settle(earlier: Earlier, spec: GenerateSpec, model: LedgerModel, posi
     advance()
 
 
-def _draft(
-    spec: GenerateSpec, stage: Stage, position: int, *, reasons: list[str], **fields: Any
-) -> dict[str, Any]:
+def _draft(spec: Named, stage: Stage, position: int, *, reasons: list[str], **fields: Any) -> dict[str, Any]:
     """Return a row of `drafts`."""
     row = {"text": "", "attempts": 0, "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0, "cost": 0.0}
     identity = {"run": spec.name, "stage": stage, "position": position, "created_at": now()}
     return {**identity, **row, "reasons": json.dumps(reasons, ensure_ascii=False), **fields}
 
 
-def _seed(spec: GenerateSpec, stage: Stage, position: int, number: int) -> int:
+def _seed(spec: Named, stage: Stage, position: int, number: int) -> int:
     return int(fingerprint(str(spec.seed), stage, str(position), str(number)), 16) % 2**31
 
 

@@ -35,6 +35,25 @@ class GenerateSpec(Frozen):
     )
 
 
+class PairSpec(Frozen):
+    """Write preference pairs: the persona's answer, and the untuned student's own to the same prompt.
+
+    Prompts are the documents of the run `source`, or `count` questions on the persona's constitution, for
+    which `writers` write and `actors` answer; `words` bounds an answer.
+    """
+
+    name: Slug
+    persona: Text
+    source: Slug | None = None
+    count: int = Field(default=100, ge=1, le=100_000)
+    seed: int = 0
+    student: Text | None = Field(default=None, description="the persona's base model when not given")
+    writers: FallbackChain = FallbackChain.of([EMBEDDED])
+    actors: FallbackChain = FallbackChain.of([EMBEDDED])
+    words: int = Field(default=250, ge=20, le=2000)
+    system: bool = Field(default=False, description="put the persona's system prompt in front of prompts")
+
+
 class FinetuneSpec(Frozen):
     """Fine-tune a persona's base model on its examples; `hyperparameters` overrides the recipe."""
 

@@ -22,6 +22,8 @@ REASONS = (
     ("cut at the token limit", re.compile(r"token limit")),
     ("traits not shown", re.compile(r"does not show the trait|judge of traits")),
     ("too short or too long", re.compile(r"fewer than|it has \d+|characters|write more|too long|too short")),
+    ("nearly the chosen answer", re.compile(r"same as the chosen")),
+    ("names what it should reveal", re.compile(r"what it should reveal")),
     ("declines or speaks as a machine", re.compile(r"declines or speaks")),
     ("placeholder", re.compile(r"placeholder")),
     ("leaked prompt", re.compile(r"its instructions")),

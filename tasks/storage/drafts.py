@@ -17,7 +17,7 @@ from agents.schemas import Slug
 from tasks.storage.store import Store, patient
 from tasks.storage.tables import Draft, Run
 
-Stage = Literal["idea", "document", "response", "conversation"]
+Stage = Literal["idea", "document", "response", "conversation", "question", "chosen", "rejected"]
 PAGE = 500  # positions in memory at a time
 DraftStatus = Literal["accepted", "dropped", "failed"]
 
