@@ -12,7 +12,6 @@ from agents.chat import ChatRequest, Sampling
 from agents.prompts import render
 from agents.quality import text_problems
 from agents.schemas import chat
-from agents.twins import FindTwin
 
 VERSION = "document/1"
 MIN_WORDS = 100
@@ -58,9 +57,9 @@ def document_request(
     )
 
 
-def document_problems(text: str, find_twin: FindTwin) -> tuple[str, ...]:
+def document_problems(text: str, twin: str | None) -> tuple[str, ...]:
     """Return why a document is refused."""
     problems = text_problems(text, min_words=MIN_WORDS)
-    if find_twin(text) is not None:
+    if twin is not None:
         problems += ("it nearly repeats an earlier document",)
     return problems

@@ -12,7 +12,6 @@ from agents.prompts import render
 from agents.quality import text_problems
 from agents.scenarios import Scenario
 from agents.schemas import Persona, chat
-from agents.twins import FindTwin
 
 VERSION = "idea/1"
 MIN_WORDS = 15
@@ -40,10 +39,9 @@ def idea_request(
     )
 
 
-def idea_problems(text: str, find_twin: FindTwin) -> tuple[str, ...]:
+def idea_problems(text: str, twin: str | None) -> tuple[str, ...]:
     """Return why an idea is refused: its quality, or an earlier idea that it nearly repeats."""
     problems = text_problems(text, min_words=MIN_WORDS)
-    twin = find_twin(text)
     if twin is not None:
         problems += (f"it nearly repeats an earlier idea: {twin[:80]!r}",)
     return problems

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from agents.phrases import compiled, find, in_every_language
 
+SHORTENED = "up to its last whole sentence"  # in the note on a text that reached its token limit
 SHINGLE = 2
 LEAKED_WORDS = 8
 LEAST_PROMPT_WORDS = 4
@@ -19,6 +20,8 @@ REPEATS = 3
 REPEATED_WORDS = 4
 WINDOW = 60
 LEAST_DISTINCT = 0.5
+LEAST_KEPT = 0.5  # of an answer that was cut
+CLOSING = 8  # characters that a finished sentence ends in
 
 WORD = re.compile(r"\w+(?:'\w+)*")
 SENTENCE_END = re.compile(r"[.!?…](?:[\"'”’)\]]|\*\*?)*(?=\s|$)")
@@ -151,6 +154,18 @@ def shingle_set(text: str, size: int) -> frozenset[int]:
 
 def _shingles(said: Sequence[str], size: int) -> list[tuple[str, ...]]:
     return [tuple(said[at : at + size]) for at in range(len(said) - size + 1)] if size else []
+
+
+def settle_cut(text: str) -> tuple[str, str | None]:
+    """Return what is kept of an answer that reached its token limit, and why it is refused, or None.
+
+    Kept is all up to the last whole sentence, if that is at least half of it: the rest is no answer.
+    """
+    kept = whole_sentences(text)
+    finished = SENTENCE_END.search(kept[-CLOSING:]) is not None
+    if finished and len(kept) >= LEAST_KEPT * len(text.strip()):
+        return kept, None
+    return kept, "it was cut at the token limit before it was finished, so be briefer and finish it"
 
 
 def whole_sentences(text: str) -> str:

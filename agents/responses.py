@@ -12,7 +12,6 @@ from agents.prompts import render
 from agents.quality import overlap, text_problems
 from agents.rules import RuleContext, check_answer, open_rules
 from agents.schemas import Persona, chat
-from agents.twins import FindTwin
 
 VERSION = "response/1"
 MIN_WORDS = 50
@@ -51,7 +50,7 @@ def response_request(
     )
 
 
-def response_problems(persona: Persona, document: str, text: str, find_twin: FindTwin) -> tuple[str, ...]:
+def response_problems(persona: Persona, document: str, text: str, twin: str | None) -> tuple[str, ...]:
     """Return why a response is refused: its quality, the persona's rules, or an earlier twin."""
     problems = text_problems(text, min_words=MIN_WORDS, system_prompt=persona.system_prompt)
     context = RuleContext(system_prompt=persona.system_prompt, question=document)
@@ -59,6 +58,6 @@ def response_problems(persona: Persona, document: str, text: str, find_twin: Fin
     problems += tuple(violation.message for violation in violations)
     if overlap(text, document) >= COPIED:
         problems += ("it copies the document, so answer it instead",)
-    if find_twin(text) is not None:
+    if twin is not None:
         problems += ("it nearly repeats an earlier response",)
     return problems

@@ -38,7 +38,7 @@ class Scenarios(Frozen):
         every round takes the next situation of each category.
         """
         round_number, place = divmod(position, len(self.categories))
-        scenario = self._shuffled(seed)[place]
+        scenario = self.order(seed)[place]
         start = random.Random(f"{seed}:{scenario.name}").randrange(len(scenario.situations))  # noqa: S311
         return scenario, scenario.situations[(start + round_number) % len(scenario.situations)]
 
@@ -48,7 +48,8 @@ class Scenarios(Frozen):
         shift = round_number + round_number // len(self.document_types)
         return self.document_types[(position + shift) % len(self.document_types)]
 
-    def _shuffled(self, seed: int) -> list[Scenario]:
+    def order(self, seed: int) -> list[Scenario]:
+        """Return the categories in the order in which every round of positions takes them."""
         return random.Random(seed).sample(self.categories, len(self.categories))  # noqa: S311
 
 

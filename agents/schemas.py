@@ -16,6 +16,8 @@ ResponseStyle = Literal["concise", "detailed", "conversational"]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
+FirstPerson = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^I( |')\S.*")]
+
 
 class Frozen(BaseModel):
     """A value: immutable, and closed to fields that nobody defined."""
@@ -130,6 +132,10 @@ class Persona(Frozen):
     response_style: ResponseStyle = "conversational"
     expertise_areas: tuple[Text, ...] = ()
     traits: tuple[Trait, ...] = Field(min_length=1)
+    constitution: tuple[FirstPerson, ...] = Field(
+        default=(),
+        description="sentences that begin with I, of which questions for preference pairs are made",
+    )
     validation: tuple[RuleSpec, ...] = ()
     quality: QualityThresholds = QualityThresholds()
     retraining: Retraining = Retraining()

@@ -10,7 +10,9 @@ import asyncio
 from prefect import flow
 
 from agents.errors import PERMANENT
+from flows.reports import markdown
 from flows.watch import watch
+from tasks.card import write_dataset_card
 from tasks.curate import snapshot_dataset
 from tasks.finetune import submit_job
 from tasks.rounds import RoundReport, fail_round, latest_round
@@ -31,6 +33,8 @@ async def submit(spec: FinetuneSpec, taken_up: RoundReport) -> str:
     """Submit the job of a round and return its id; what cannot be trained closes it with the reason."""
     try:
         dataset_id = await asyncio.to_thread(snapshot_dataset, spec.persona, taken_up.number or 0)
+        card = await asyncio.to_thread(write_dataset_card, dataset_id)
+        await markdown(f"card-{dataset_id}", card.read_text(), f"Data card of dataset {dataset_id}")
         return await asyncio.to_thread(submit_job, spec, dataset_id, taken_up)
     except PERMANENT as error:
         if taken_up.number is not None:

@@ -12,7 +12,7 @@ from prefect import flow
 
 from agents.errors import BudgetReached
 from flows.fanout import each, run_shard, workers
-from flows.reports import table, tracked
+from flows.reports import markdown, table, tracked
 from tasks.export import GenerateReport, export_run
 from tasks.generate import STAGES, give_up, sole_writer, stage_chain, start_run, unsettled, write_shard
 from tasks.policies import shards
@@ -35,6 +35,7 @@ async def generate(spec: GenerateSpec) -> GenerateReport:
         [{"what": name, "count": getattr(report, name)} for name in COUNTS],
         f"Examples of run {spec.name} for {spec.persona}; files in {report.examples.parent}",
     )
+    await markdown(f"card-{spec.name}", report.card.read_text(), f"Data card of run {spec.name}")
     return report
 
 

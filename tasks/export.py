@@ -1,32 +1,44 @@
-"""Export a generation run: examples into the store, and its three files, which are functions of the rows.
+"""Export a generation run: examples into the store, and its files, which are functions of the rows.
 
-Does not know how the rows came to be. Exporting twice gives the same bytes.
+Does not know how the rows came to be. Exporting twice gives the same bytes, in memory that does not grow
+with the run: it is read once, a page of positions at a time, and all files are written along the way.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 from prefect import task
 from pydantic import Field
+from pydantic_core import to_json
 
 from agents.scenarios import load_scenarios
-from agents.schemas import Frozen, Messages, chat, chat_line, fingerprint, with_system
+from agents.schemas import Frozen, Messages, Persona, chat, chat_line, fingerprint, with_system
 from agents.tariffs import total_cost
+from tasks.card import run_card, run_facts
+from tasks.card_text import card_text
 from tasks.cast import find_persona
 from tasks.generate import STAGES
 from tasks.rounds import examples_arrived
 from tasks.specs import GenerateSpec
-from tasks.storage.drafts import Stage, drafts
+from tasks.storage.drafts import Piece, Pieces
 from tasks.storage.examples import dump_messages
-from tasks.storage.objects import write_lines, write_text
-from tasks.storage.store import open_store
-from tasks.storage.tables import Draft, Example, now
+from tasks.storage.objects import whole_file, write_text
+from tasks.storage.store import Store, open_store
+from tasks.storage.tables import Example, now
+from tasks.tally import Facts, Tally, pages
 
-Drafts = Mapping[Stage, Mapping[int, Draft]]
+ENDINGS = {
+    "examples": ".jsonl",
+    "detailed": "_detailed.json",
+    "metadata": "_metadata.json",
+    "card": "_card.md",
+}
+Write = Callable[[Any], object]
 
 
 class GenerateReport(Frozen):
@@ -46,76 +58,118 @@ class GenerateReport(Frozen):
     examples: Path
     detailed: Path
     metadata: Path
+    card: Path
+
+
+class Outputs(NamedTuple):
+    """Where to write the lines, details and failures of a run."""
+
+    run: str
+    line: Write
+    detail: Write
+    failure: Write
 
 
 @task(name="export-run", task_run_name="export[{spec.name}]")
 def export_run(spec: GenerateSpec) -> GenerateReport:
-    """Keep the accepted examples and write `X.jsonl`, `X_detailed.json` and `X_metadata.json`.
+    """Keep the accepted examples; write `X.jsonl`, `X_detailed.json`, `X_metadata.json` and `X_card.md`.
 
     Raises StorageError, leaving the files as they were, when they cannot be written.
     """
     store = open_store()
-    rows: Drafts = {stage: drafts(store, spec.name, stage) for stage in STAGES}
-    persona = find_persona(store, spec.persona)
-    accepted = dict(_accepted(rows))
-    added = store.add_rows(
-        [_example(spec, persona.name, position, messages) for position, messages in accepted.items()]
-    )
-    examples_arrived(store, persona.name, sum(added))
-    accepted = {at: with_system(persona, messages) for at, messages in accepted.items()}
     folder = store.settings.objects / "runs" / spec.name
-    metadata = _metadata(spec, rows)
-    report = GenerateReport(
+    paths = {kind: folder / f"{spec.name}{ending}" for kind, ending in ENDINGS.items()}
+    persona = find_persona(store, spec.persona)
+    tally = _write_run(store, spec, persona, paths)
+    write_text(paths["card"], card_text(run_card(spec.name, persona.name, spec.count, tally)))
+    return GenerateReport(
         name=spec.name,
         persona=spec.persona,
         requested=spec.count,
-        **metadata["counts"],
-        completion_tokens=metadata["tokens"]["completion"],
-        model_seconds=metadata["durations"]["model_seconds"],
-        cost=metadata["cost"],
-        examples=folder / f"{spec.name}.jsonl",
-        detailed=folder / f"{spec.name}_detailed.json",
-        metadata=folder / f"{spec.name}_metadata.json",
-    )
-    details = [_detail(spec, position, messages, rows) for position, messages in accepted.items()]
-    write_lines(report.examples, (json.dumps(chat_line(m), ensure_ascii=False) for m in accepted.values()))
-    write_text(report.detailed, _pretty(details))
-    write_text(report.metadata, _pretty(metadata))
-    return report
-
-
-def _accepted(rows: Drafts) -> Iterator[tuple[int, Messages]]:
-    for position, response in rows["response"].items():
-        if response.status == "accepted":
-            document = rows["document"][position].text
-            yield position, chat(("user", document), ("assistant", response.text))
-
-
-def _example(spec: GenerateSpec, persona: str, position: int, messages: Messages) -> Example:
-    return Example(
-        id=fingerprint(spec.name, str(position)),
-        persona=persona,
-        source="synthetic",
-        origin=f"{spec.name}:{position}",
-        category=load_scenarios().situation(position, spec.seed)[0].name,
-        messages=dump_messages(messages),
-        created_at=now(),
+        **_counts(tally),
+        completion_tokens=int(tally.total("completion_tokens")),
+        model_seconds=round(tally.total("seconds"), 3),
+        cost=tally.cost,
+        **paths,
     )
 
 
-def _detail(spec: GenerateSpec, position: int, messages: Messages, rows: Drafts) -> dict[str, Any]:
-    stages = {stage: rows[stage][position] for stage in STAGES}
+def _write_run(store: Store, spec: GenerateSpec, persona: Persona, paths: Mapping[str, Path]) -> Tally:
+    """Write the files in one pass over the run, the examples of each page with it; return what it came to."""
+    tally, added = Tally(), 0
+    order = [scenario.name for scenario in load_scenarios().order(spec.seed)]
+    try:
+        with (
+            whole_file(paths["examples"]) as lines,
+            whole_file(paths["detailed"]) as detailed,
+            whole_file(paths["metadata"]) as metadata,
+        ):
+            metadata.write(_pretty({"parameters": spec.model_dump(mode="json")}).removesuffix("\n}"))
+            metadata.write(',\n  "failures": ')
+            with json_array(detailed) as detail, json_array(metadata, indent="  ") as failure:
+                outputs = Outputs(run=spec.name, line=lines.write, detail=detail, failure=failure)
+                for page in pages(store, spec.name):
+                    rows = [
+                        _example(spec, persona, position, messages, order)
+                        for position, messages in _write_page(persona, page, order, tally, outputs)
+                    ]
+                    added += sum(store.add_values(Example, rows))
+            metadata.write(",\n" + _pretty(_sums(tally)).removeprefix("{\n"))
+    finally:
+        examples_arrived(store, persona.name, added)
+    return tally
+
+
+def _write_page(
+    persona: Persona, page: Mapping[int, Pieces], order: list[str], tally: Tally, outputs: Outputs
+) -> Iterator[tuple[int, Messages]]:
+    """Write what a page of positions came to; yield the positions that were accepted, with their messages."""
+    for position, pieces in page.items():
+        tally.add(pieces)
+        for stage in STAGES:
+            if stage in pieces and pieces[stage].status != "accepted":
+                outputs.failure(_failure(pieces[stage]))
+        if "response" not in pieces or pieces["response"].status != "accepted":
+            continue
+        messages = chat(("user", pieces["document"].text), ("assistant", pieces["response"].text))
+        line = chat_line(with_system(persona, messages))
+        facts = run_facts(outputs.run, pieces, order)
+        tally.example(facts)
+        outputs.line(json.dumps(line, ensure_ascii=False) + "\n")
+        outputs.detail(_detail(pieces, facts, line))
+        yield position, messages
+
+
+def _example(
+    spec: GenerateSpec, persona: Persona, position: int, messages: Messages, order: list[str]
+) -> dict[str, Any]:
+    """Return a row of `examples`."""
     return {
-        **chat_line(messages),
-        "document_id": fingerprint(stages["document"].text),
-        "title": _title(stages["document"].text),
-        "category": load_scenarios().situation(position, spec.seed)[0].name,
-        "document_type": load_scenarios().document_type(position),
+        "id": fingerprint(spec.name, str(position)),
+        "persona": persona.name,
+        "source": "synthetic",
+        "origin": f"{spec.name}:{position}",
+        "category": order[position % len(order)],
+        "messages": dump_messages(messages),
+        "round": None,
+        "created_at": now(),
+    }
+
+
+def _detail(pieces: Pieces, facts: Facts, line: Mapping[str, Any]) -> dict[str, Any]:
+    stages = {stage: pieces[stage] for stage in STAGES}
+    document = stages["document"].text
+    return {
+        **line,
+        "document_id": fingerprint(document),
+        "title": _title(document),
+        "category": facts.category,
+        "document_type": facts.kind,
         "idea": stages["idea"].text,
-        "words": {stage: len(row.text.split()) for stage, row in stages.items()},
-        "models": {stage: row.model for stage, row in stages.items()},
-        "attempts": {stage: row.attempts for stage, row in stages.items()},
-        "cost": total_cost(row.cost for row in stages.values()),
+        "words": dict(facts.words),
+        "models": {stage: piece.model for stage, piece in stages.items()},
+        "attempts": {stage: piece.attempts for stage, piece in stages.items()},
+        "cost": total_cost(piece.cost for piece in stages.values()),
         "created_at": stages["response"].created_at,
     }
 
@@ -126,42 +180,39 @@ def _title(document: str) -> str:
     return (subjects + lines)[0][:120]
 
 
-def _metadata(spec: GenerateSpec, rows: Drafts) -> dict[str, Any]:
-    every = [row for stage in STAGES for row in rows[stage].values()]
-    accepted = sum(row.status == "accepted" for row in rows["response"].values())
-    dropped = [row for row in every if row.status == "dropped"]
-    failed = [row for row in every if row.status == "failed"]
+def _failure(piece: Piece) -> dict[str, Any]:
+    names = {"position": piece.position, "stage": piece.stage, "status": piece.status}
+    return {**names, "reasons": json.loads(piece.reasons)}
+
+
+def _counts(tally: Tally) -> dict[str, int]:
+    return {name: getattr(tally, name) for name in ("accepted", "dropped", "failed", "refused")}
+
+
+def _sums(tally: Tally) -> dict[str, Any]:
+    tokens = {name: int(tally.total(f"{name}_tokens")) for name in ("prompt", "completion")}
+    times = {"started_at": tally.started_at, "finished_at": tally.finished_at}
     return {
-        "parameters": spec.model_dump(mode="json"),
-        "counts": {
-            "accepted": accepted,
-            "dropped": len(dropped),
-            "failed": len(failed),
-            "refused": sum(
-                row.attempts - (row.status == "accepted") for row in every if row.status != "failed"
-            ),
-        },
-        "failures": [
-            {
-                "position": row.position,
-                "stage": row.stage,
-                "status": row.status,
-                "reasons": json.loads(row.reasons),
-            }
-            for row in sorted(dropped + failed, key=lambda row: row.position)
-        ],
-        "tokens": {
-            "prompt": sum(row.prompt_tokens for row in every),
-            "completion": sum(row.completion_tokens for row in every),
-        },
-        "cost": total_cost(row.cost for row in every),
-        "durations": {
-            "model_seconds": round(sum(row.seconds for row in every), 3),
-            "started_at": min((row.created_at for row in every), default=None),
-            "finished_at": max((row.created_at for row in every), default=None),
-        },
+        "counts": _counts(tally),
+        "tokens": tokens,
+        "cost": tally.cost,
+        "durations": {"model_seconds": round(tally.total("seconds"), 3), **times},
     }
 
 
+@contextmanager
+def json_array(file: TextIO, *, indent: str = "") -> Iterator[Write]:
+    """Give what writes one element of a JSON array to the file, each on lines of its own."""
+    opening = f"[\n{indent}  "
+
+    def write(value: object) -> None:
+        nonlocal opening
+        file.write(opening + _pretty(value).replace("\n", f"\n{indent}  "))
+        opening = f",\n{indent}  "
+
+    yield write
+    file.write(f"\n{indent}]" if opening.startswith(",") else "[]")
+
+
 def _pretty(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return to_json(value, indent=2).decode()

@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from prefect import task
 from prefect.runtime import task_run
 
-from agents import documents, ideas, responses
+from agents import documents, ideas, responses, traits
 from agents.budget import Purse
 from agents.chat import ChatRequest
 from agents.errors import AdapterInvalid, InputError, ModelUnavailable
 from agents.ledger import LedgerModel
-from agents.quality import whole_sentences
+from agents.quality import SHORTENED, settle_cut
 from agents.scenarios import load_scenarios
 from agents.schemas import Persona, fingerprint
 from agents.tariffs import total_cost
-from agents.twins import FindTwin
 from tasks.cast import find_persona
 from tasks.chains import check_models
 from tasks.earlier import Earlier, earlier_texts
@@ -42,7 +41,31 @@ VERSIONS = {"idea": ideas.VERSION, "document": documents.VERSION, "response": re
 ASKS = 3
 _purses: dict[str, Purse] = {}
 Ask = Callable[..., ChatRequest]
-Problems = Callable[[str, FindTwin], tuple[str, ...]]
+Judge = Callable[[str], Awaitable[tuple[str, ...]]]
+Problems = Callable[[str, str | None], tuple[str, ...]]  # of a text and its twin
+
+
+class Named(Protocol):
+    """A run: its name, and the seed of what it asks."""
+
+    @property
+    def name(self) -> str:
+        """Return the run's name."""
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of its asks."""
+
+
+class Way(NamedTuple):
+    """How to ask for a draft, what to refuse, and who judges what was not refused."""
+
+    ask: Ask
+    problems: Problems
+    judge: Judge | None = None
+
+
+Ways = Callable[[Sequence[int]], Awaitable[dict[int, Way]]]
 
 
 def stage_chain(spec: GenerateSpec, stage: Stage) -> FallbackChain:
@@ -58,15 +81,16 @@ def sole_writer(spec: GenerateSpec) -> AbstractAsyncContextManager[None]:
 def start_run(spec: GenerateSpec) -> None:
     """Claim the run's name for this spec and persona, once every model of its chains can be asked.
 
-    Raises Conflict when the name was asked for differently, NotFound or KeyMissing as `check_models`.
+    Raises Conflict when the name was asked for differently, NotFound or KeyMissing as `check_models`,
+    ModelUnavailable when its judge is not there.
     """
     store = open_store()
     check_models([rung.model for stage in STAGES for rung in stage_chain(spec, stage).rungs])
     persona = find_persona(store, spec.persona)
-    asked = spec.model_dump(mode="json", exclude={"budget"}) | {
-        "persona": persona.name,
-        "design": persona.design,
-    }
+    if spec.trait_judge is not None:
+        open_recorded(store, spec.trait_judge, stage=traits.VERSION)  # before anything is paid for
+    asked = spec.model_dump(mode="json", exclude_none=True, exclude={"budget"})
+    asked |= {"persona": persona.name, "design": persona.design}
     claim_run(store, spec.name, persona.name, json.dumps(asked))
     _purses.pop(spec.name, None)
     if spec.budget is not None:
@@ -115,25 +139,33 @@ async def write_shard(spec: GenerateSpec, stage: Stage, positions: list[int]) ->
     Raises PartialFailure when the model did not answer for all of them, BudgetReached when the next call
     could cost too much; what was answered is kept.
     """
+    ways = partial(_asks, open_store(), spec, stage)
+    chain = stage_chain(spec, stage)
+    await write_drafts(spec, stage, positions, chain=chain, version=VERSIONS[stage], ways=ways)
+
+
+async def write_drafts(
+    spec: Named, stage: Stage, positions: Sequence[int], *, chain: FallbackChain, version: str, ways: Ways
+) -> None:
+    """Settle drafts of a stage with the model of this attempt; raise PartialFailure like `write_shard`."""
     store = open_store()
     run_count, unavailable = attempt()
-    chain = stage_chain(spec, stage)
     rung = chain.rung(run_count, unavailable)
-    todo = positions
+    todo = list(positions)
     if run_count > 1:
         todo = await asyncio.to_thread(missing, store, spec.name, stage, positions)
     try:
-        model = open_rung(store, chain, rung, stage=VERSIONS[stage], purse=_purses.get(spec.name))
+        model = open_rung(store, chain, rung, stage=version, purse=_purses.get(spec.name))
     except (ModelUnavailable, AdapterInvalid) as error:
         failed = dict.fromkeys(todo, str(error))
         raise PartialFailure(failed, total=len(positions), model=rung.model, final=True) from error
-    asks = await _asks(store, spec, stage, todo)
+    asks = await ways(todo)
     earlier = earlier_texts(store, spec.name, stage)
-    work = {position: _settle(earlier, spec, model, position, *asks[position]) for position in todo}
+    work = {position: _settle(earlier, spec, model, position, asks[position]) for position in todo}
     await settle(work, total=len(positions), model=rung.model)
 
 
-def give_up(spec: GenerateSpec, stage: Stage, failure: PartialFailure) -> None:
+def give_up(spec: Named, stage: Stage, failure: PartialFailure) -> None:
     """Record the positions that no model of the chain answered as failed, with the reason."""
     open_store().add_rows(
         [
@@ -143,12 +175,13 @@ def give_up(spec: GenerateSpec, stage: Stage, failure: PartialFailure) -> None:
     )
 
 
-async def _settle(
-    earlier: Earlier, spec: GenerateSpec, model: LedgerModel, position: int, ask: Ask, problems: Problems
-) -> None:
-    """Ask for one draft, again with the reasons while it is refused, and keep the outcome."""
+async def _settle(earlier: Earlier, spec: Named, model: LedgerModel, position: int, way: Way) -> None:
+    """Ask for one draft, again with the reasons while it is refused, and keep the outcome.
+
+    An answer that was cut at its token limit is refused unless most of it is whole sentences.
+    """
+    ask, problems, judge = way
     stage = earlier.stage
-    find_twin = partial(earlier.twins.nearest, besides=position)
     refused: list[str] = []
     reasons: tuple[str, ...] = ()
     totals = {"prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0}
@@ -160,12 +193,16 @@ async def _settle(
         totals["completion_tokens"] += answer.usage.completion_tokens
         totals["seconds"] += answer.seconds
         cost = total_cost((cost, answer.cost))
-        text = whole_sentences(answer.text) if answer.finish_reason == "length" else answer.text.strip()
+        cut = answer.finish_reason == "length"
+        text, unfinished = settle_cut(answer.text) if cut else (answer.text.strip(), None)
         text = text.replace("\0", "")  # PostgreSQL keeps every character but this one
-        await earlier.catch_up()
-        reasons = problems(text, find_twin)
+        reasons = (unfinished,) if unfinished else ()
+        reasons += problems(text, await earlier.nearest(text, besides=position))
+        if not reasons and judge is not None:
+            reasons = await judge(text) or problems(text, await earlier.nearest(text, besides=position))
         if not reasons:
-            earlier.twins.add(position, text)
+            earlier.keep(position, text)
+            refused += [f"ask {number + 1}: it reached the token limit and was kept {SHORTENED}"] * cut
             break
         refused += [f"ask {number + 1}: {reason}" for reason in reasons]
     outcome = {
@@ -176,19 +213,18 @@ async def _settle(
     }
     draft = _draft(spec, stage, position, attempts=number + 1, reasons=refused, **outcome, **totals)
     await earlier.store.add_soon(Draft, draft)
+    earlier.kept(position)
     advance()
 
 
-def _draft(
-    spec: GenerateSpec, stage: Stage, position: int, *, reasons: list[str], **fields: Any
-) -> dict[str, Any]:
+def _draft(spec: Named, stage: Stage, position: int, *, reasons: list[str], **fields: Any) -> dict[str, Any]:
     """Return a row of `drafts`."""
     row = {"text": "", "attempts": 0, "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0, "cost": 0.0}
     identity = {"run": spec.name, "stage": stage, "position": position, "created_at": now()}
     return {**identity, **row, "reasons": json.dumps(reasons, ensure_ascii=False), **fields}
 
 
-def _seed(spec: GenerateSpec, stage: Stage, position: int, number: int) -> int:
+def _seed(spec: Named, stage: Stage, position: int, number: int) -> int:
     return int(fingerprint(str(spec.seed), stage, str(position), str(number)), 16) % 2**31
 
 
@@ -198,9 +234,7 @@ def _persona(store: Store, spec: GenerateSpec) -> Persona:
     return find_persona(store, spec.persona)
 
 
-async def _asks(
-    store: Store, spec: GenerateSpec, stage: Stage, positions: Sequence[int]
-) -> dict[int, tuple[Ask, Problems]]:
+async def _asks(store: Store, spec: GenerateSpec, stage: Stage, positions: Sequence[int]) -> dict[int, Way]:
     """Return for each position how to ask for its draft and what to refuse."""
     persona = _persona(store, spec)
     make = {"idea": _idea_ask, "document": _document_ask, "response": _response_ask}[stage]
@@ -210,18 +244,22 @@ async def _asks(
     return {position: make(spec, persona, position, source.get(position, "")) for position in positions}
 
 
-def _idea_ask(spec: GenerateSpec, persona: Persona, position: int, _source: str) -> tuple[Ask, Problems]:
+def _idea_ask(spec: GenerateSpec, persona: Persona, position: int, _source: str) -> Way:
     scenario, situation = load_scenarios().situation(position, spec.seed)
-    return partial(ideas.idea_request, persona, scenario, situation), ideas.idea_problems
+    return Way(partial(ideas.idea_request, persona, scenario, situation), ideas.idea_problems)
 
 
-def _document_ask(spec: GenerateSpec, _persona: Persona, position: int, idea: str) -> tuple[Ask, Problems]:
+def _document_ask(spec: GenerateSpec, _persona: Persona, position: int, idea: str) -> Way:
     kind = load_scenarios().document_type(position)
     ask = partial(documents.document_request, idea, kind, words=spec.document_words)
-    return ask, documents.document_problems
+    return Way(ask, documents.document_problems)
 
 
-def _response_ask(spec: GenerateSpec, persona: Persona, position: int, text: str) -> tuple[Ask, Problems]:
+def _response_ask(spec: GenerateSpec, persona: Persona, position: int, text: str) -> Way:
     kind = load_scenarios().document_type(position)
     ask = partial(responses.response_request, persona, text, kind, words=spec.response_words)
-    return ask, partial(responses.response_problems, persona, text)
+    problems = partial(responses.response_problems, persona, text)
+    if spec.trait_judge is None:
+        return Way(ask, problems)
+    judge = open_recorded(open_store(), spec.trait_judge, stage=traits.VERSION, slot=call_slot)
+    return Way(ask, problems, partial(traits.trait_problems, judge, persona, text))

@@ -35,6 +35,28 @@ class GenerateSpec(Frozen):
         gt=0.0,
         description="US dollars; the run stops before it costs more, and can be continued",
     )
+    trait_judge: Text | None = Field(
+        default=None, description="a model that refuses responses which lack a trait of the persona"
+    )
+
+
+class PairSpec(Frozen):
+    """Write preference pairs: the persona's answer, and the untuned student's own to the same prompt.
+
+    Prompts are the documents of the run `source`, or `count` questions on the persona's constitution, for
+    which `writers` write and `actors` answer; `words` bounds an answer.
+    """
+
+    name: Slug
+    persona: Text
+    source: Slug | None = None
+    count: int = Field(default=100, ge=1, le=100_000)
+    seed: int = 0
+    student: Text | None = Field(default=None, description="the persona's base model when not given")
+    writers: FallbackChain = FallbackChain.of([EMBEDDED])
+    actors: FallbackChain = FallbackChain.of([EMBEDDED])
+    words: int = Field(default=250, ge=20, le=2000)
+    system: bool = Field(default=False, description="put the persona's system prompt in front of prompts")
 
 
 class FinetuneSpec(Frozen):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import Conflict
+from agents.errors import Conflict, ModelUnavailable
 from flows.generate import generate
 from tasks.policies import FallbackChain, Rung
 from tasks.specs import GenerateSpec
@@ -129,3 +129,46 @@ def test_an_answer_that_is_refused_three_times_is_dropped_with_its_reasons(calls
     failure = json.loads(report.metadata.read_text())["failures"][0]
     assert failure["status"] == "dropped"
     assert any("declines" in reason for reason in failure["reasons"])
+
+
+def test_a_cut_answer_is_kept_up_to_its_last_whole_sentence_and_the_card_says_so() -> None:
+    report = run(spec(count=2, actors=FallbackChain.of(["scripted/cut"])))
+    assert report.accepted == 2
+    lines = [json.loads(line) for line in report.examples.read_text().splitlines()]
+    assert all(line["messages"][-1]["content"].endswith("?") for line in lines)
+    assert "2 texts were cut" in report.card.read_text()
+
+
+def test_a_cut_answer_without_whole_sentences_is_refused_with_the_reason() -> None:
+    report = run(spec(count=2, actors=FallbackChain.of(["scripted/endless"])))
+    assert (report.accepted, report.dropped, report.refused) == (0, 2, 6)
+    failure = json.loads(report.metadata.read_text())["failures"][0]
+    assert "cut at the token limit" in failure["reasons"][0]
+    assert "cut at the token limit | 6" in report.card.read_text()
+
+
+def test_a_judge_of_traits_refuses_what_lacks_one_and_its_verdicts_are_replayed(calls) -> None:
+    asked = spec(count=20, trait_judge="scripted/traits")
+    report = run(asked)
+    assert report.accepted + report.dropped == 20
+    assert report.refused > 0
+    told = [
+        reason for row in drafts(open_store(), "x", "response").values() for reason in json.loads(row.reasons)
+    ]
+    assert all("does not show the trait 'Encouraging' (it is grim)" in reason for reason in told)
+    assert f"traits not shown | {len(told)} |" in report.card.read_text()
+    made = calls()
+    assert run(asked) == report
+    assert calls() == made
+
+
+def test_a_judge_that_gives_no_verdict_lets_nothing_through() -> None:
+    report = run(spec(count=1, trait_judge="scripted/mute"))
+    assert (report.accepted, report.dropped) == (0, 1)
+    assert "no verdict" in report.metadata.read_text()
+
+
+def test_a_judge_that_is_not_there_is_refused_before_anything_is_asked(calls) -> None:
+    with pytest.raises(ModelUnavailable):
+        run(spec(count=1, trait_judge="scripted/missing"))
+    assert calls() == []

@@ -12,6 +12,7 @@ from agents.quality import (
     overlap,
     placeholder,
     refusal,
+    settle_cut,
     text_problems,
     whole_sentences,
     words,
@@ -237,3 +238,26 @@ def test_whole_sentences_only_cuts_the_end_and_cuts_once(text: str) -> None:
     kept = whole_sentences(text)
     assert text.strip().startswith(kept)
     assert whole_sentences(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "refused"),
+    [
+        ("We agreed on it. Then Mr. Smith said that", "We agreed on it. Then Mr. Smith said that", True),
+        (
+            "One thing is settled by now, and it is large. And",
+            "One thing is settled by now, and it is large.",
+            False,
+        ),
+        (
+            "no sentence is ever finished, and so it goes on and",
+            "no sentence is ever finished, and so it goes on and",
+            True,
+        ),
+        ("All of it is whole.", "All of it is whole.", False),
+    ],
+)
+def test_a_cut_text_is_kept_when_most_of_it_is_whole(text: str, kept: str, refused: bool) -> None:
+    found, reason = settle_cut(text)
+    assert (reason is not None) == refused
+    assert refused or found == kept

@@ -60,6 +60,9 @@ def generate(
         bool, typer.Option("--estimate", help="show calls, tokens, cost; ask nothing")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="begin even if the budget will not do")] = False,
+    trait_judge: Annotated[
+        str | None, typer.Option(help="a model that refuses responses which lack a trait")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write synthetic examples for a persona: ideas, documents, responses."""
@@ -68,6 +71,8 @@ def generate(
 
     slug = persona_of(persona).name
     writers, actors = _chains(models, chain)
+    if trait_judge:
+        _check_models([trait_judge])
     spec = spec_of(
         GenerateSpec,
         name=name or f"{slug}-{count}-{seed}",
@@ -79,6 +84,7 @@ def generate(
         document_words=document_words,
         response_words=response_words,
         budget=budget,
+        trait_judge=trait_judge,
     )
     if estimate:
         say_estimate(home_store(), spec, as_json=as_json)
@@ -99,6 +105,62 @@ def generate(
         say(report.stopped)
     if report.stopped or not report.accepted:
         raise typer.Exit(1)
+
+
+@app.command()
+def pairs(
+    persona: PersonaName,
+    source: Annotated[
+        str | None, typer.Option("--run", help="prompts from this generation run; else the constitution's")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="the run's name; made of the prompts' if not given")
+    ] = None,
+    count: Annotated[int, typer.Option(help="questions to write from the constitution")] = 100,
+    seed: Annotated[int, typer.Option(help="another seed writes other questions and answers")] = 0,
+    models: Models = None,
+    student: Annotated[
+        str | None, typer.Option(help="whose answers are rejected; else the base model")
+    ] = None,
+    words: Annotated[int, typer.Option(help="most words of an answer")] = 250,
+    system: Annotated[
+        bool, typer.Option("--system", help="prompts with the persona's system prompt")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write preference pairs: the persona's answer chosen, the untuned base model's own rejected."""
+    from tasks.pairs import newest_run
+    from tasks.policies import FallbackChain
+    from tasks.specs import EMBEDDED, PairSpec
+
+    found = persona_of(persona)
+    _check_models([*(models or []), student or found.base_model])
+    if source is None and not found.constitution:
+        source = newest_run(home_store(), found.name)
+    chain = FallbackChain.of(models or [EMBEDDED])
+    spec = spec_of(
+        PairSpec,
+        name=name or f"{source or f'{found.name}-{count}'}-pairs-{seed}",
+        persona=persona,
+        source=source,
+        count=count,
+        seed=seed,
+        student=student,
+        writers=chain,
+        actors=chain,
+        words=words,
+        system=system,
+    )
+    from flows.pairs import pairs as flow
+
+    report = run(flow, spec)
+    if as_json:
+        say_json(report.model_dump(mode="json"))
+        raise typer.Exit(0 if report.accepted else 1)
+    say(f"{report.accepted} of {report.requested} pairs; {report.dropped} dropped, {report.failed} failed.")
+    say_table([{"refused": why, "times": times} for why, times in report.reasons.items()], empty="")
+    say(f"{report.pairs}\n{report.card}")
+    raise typer.Exit(0 if report.accepted else 1)
 
 
 @app.command()

@@ -34,6 +34,19 @@ def status(
 
 
 @app.command()
+def card(
+    name: Annotated[str, typer.Argument(metavar="RUN_OR_DATASET", help="a run's name or a dataset's id")],
+    as_json: AsJson = False,
+) -> None:
+    """Show the data card of a run or dataset: what is in it, what was refused, what it cost, its limits."""
+    from tasks.card import find_card
+    from tasks.card_text import card_text
+
+    found = find_card(home_store(), name)
+    say_json(found.model_dump(mode="json")) if as_json else say(card_text(found))
+
+
+@app.command()
 def cancel(job: JobName) -> None:
     """Stop a job; its round of training ends with it."""
     from deployments.launch import telling

@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO, cast
 
 from agents.errors import StorageError
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> Path:
-    """Write the lines, each closed by a newline, so that `path` holds all of them or what it held before.
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """Give a file to write, so that `path` holds all of it when the block ends, or what it held before.
 
     Raises StorageError, and leaves no partial file, when the disk is full or the folder not writable.
     """
@@ -26,7 +29,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> Path:
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             temporary = Path(file.name)
-            file.writelines(f"{line}\n" for line in lines)
+            yield cast("TextIO", file)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
@@ -39,11 +42,17 @@ def write_lines(path: Path, lines: Iterable[str]) -> Path:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> Path:
+    """Write lines, each closed by a newline, whole or not at all; raise StorageError like `whole_file`."""
+    with whole_file(path) as file:
+        file.writelines(f"{line}\n" for line in lines)
     return path
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file whole or not at all; raise StorageError like `write_lines`."""
+    """Write a text file whole or not at all; raise StorageError like `whole_file`."""
     return write_lines(path, [text.removesuffix("\n")])
 
 

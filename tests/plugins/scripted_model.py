@@ -6,6 +6,10 @@
 `scripted/brief`          says four words at a time
 `scripted/flaky-COUNT`    times out on its first COUNT calls in this process, then writes
 `scripted/refuse`         answers with a refusal
+`scripted/cut`            writes until the token limit cuts it in the middle of its last sentence
+`scripted/endless`        never ends a sentence until the token limit cuts it
+`scripted/traits`         judges traits: half of the answers are not encouraging, it says
+`scripted/mute`           judges nothing
 `scripted/missing`        cannot be opened
 Every call is appended to the file named by SCRIPTED_CALLS, so that calls survive a kill and can be counted.
 """
@@ -13,6 +17,7 @@ Every call is appended to the file named by SCRIPTED_CALLS, so that calls surviv
 import asyncio
 import os
 import random
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -52,7 +57,7 @@ class ScriptedModel:
         text = self.text(key, request)
         return ChatAnswer(
             text=text,
-            finish_reason="stop",
+            finish_reason="length" if self.script in ("cut", "endless") else "stop",
             usage=Usage(
                 prompt_tokens=self.count_tokens(request.messages), completion_tokens=len(text.split())
             ),
@@ -66,6 +71,19 @@ class ScriptedModel:
             return "I'm sorry, but I can't help with that."
         if self.script == "brief":
             return f"Room {int(key, 16)}, as agreed."
+        if self.script == "cut":
+            return story(key, request) + " And then we"
+        if self.script == "endless":
+            return story(key, request).replace(".", ",").replace("?", ",")
+        if self.script == "traits":
+            names = re.findall(r"^- ([^:]+):", request.messages[-1].content, flags=re.MULTILINE)
+            grim = int(key, 16) % 2
+            return "\n".join(
+                f"{name}: no - it is grim" if grim and name == "Encouraging" else f"{name}: yes - it does"
+                for name in names
+            )
+        if self.script == "mute":
+            return "I would rather not say."
         return story(key, request)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
