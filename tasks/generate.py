@@ -27,8 +27,8 @@ from agents.tariffs import total_cost
 from tasks.cast import find_persona
 from tasks.chains import check_models
 from tasks.earlier import Earlier, earlier_texts
-from tasks.models import known_tariff, model_places, open_rung
-from tasks.policies import FallbackChain, PartialFailure, attempt, settle
+from tasks.models import known_tariff, model_places, open_recorded, open_rung
+from tasks.policies import FallbackChain, PartialFailure, attempt, call_slot, settle
 from tasks.progress import advance
 from tasks.specs import GenerateSpec
 from tasks.storage.drafts import Stage, accepted_texts, claim_run, missing, spent_on

@@ -145,3 +145,18 @@ class Tally:
         for name in ("prompt_tokens", "completion_tokens", "seconds"):
             used[name] += getattr(piece, name)
         used["cost"] = total_cost((used["cost"], piece.cost))
+
+
+def kind_of(reason: str) -> str:
+    """Return the kind that a reason for a refusal belongs to."""
+    return next((kind for kind, pattern in REASONS if pattern.search(reason)), OTHER)
+
+
+def spread(counts: Counter[int]) -> Spread:
+    """Return least, median (the lower of two) and most of counted lengths; zeros when there are none."""
+    half, seen, median = (counts.total() + 1) // 2, 0, 0
+    for length in sorted(counts):
+        if seen < half:
+            median = length
+        seen += counts[length]
+    return Spread(least=min(counts, default=0), median=median, most=max(counts, default=0))
