@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agents.errors import InputError
 from deployments.cli.app import (
     AsJson,
     Epochs,
@@ -53,18 +54,24 @@ def generate(
     trait_judge: Annotated[
         str | None, typer.Option(help="a model that refuses responses which lack a trait")
     ] = None,
+    guidance: Annotated[str | None, typer.Option(help="what every prompt says besides")] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="first write 5, to rate them and refine the guidance")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write synthetic examples for a persona: ideas, documents, responses."""
     from tasks.policies import FallbackChain
     from tasks.specs import EMBEDDED, GenerateSpec
 
+    if preview and as_json:
+        raise InputError("--preview asks questions, --json is for scripts.", "Give --guidance instead.")
     slug = persona_of(persona).name
     _check_models([*(models or []), *([trait_judge] if trait_judge else [])])
     chain = FallbackChain.of(models or [EMBEDDED])
     spec = spec_of(
         GenerateSpec,
-        name=name or f"{slug}-{count}-{seed}",
+        name=name or _run_name(slug, count, seed, guidance),
         persona=persona,
         count=count,
         seed=seed,
@@ -73,7 +80,14 @@ def generate(
         document_words=document_words,
         response_words=response_words,
         trait_judge=trait_judge,
+        guidance=guidance,
     )
+    if preview:
+        from deployments.cli.preview import refine
+
+        spec = refine(spec)
+        own = name or _run_name(slug, count, seed, spec.guidance)
+        spec = spec.model_copy(update={"name": own})
     from flows.generate import generate as flow
 
     report = run(flow, spec)
@@ -307,6 +321,12 @@ def pipeline(
     )
     report = run(flow, spec)
     say_json(report.model_dump(mode="json")) if as_json else say(pipeline_text(report))
+
+
+def _run_name(slug: str, count: int, seed: int, guidance: str | None) -> str:
+    from agents.schemas import fingerprint
+
+    return f"{slug}-{count}-{seed}" + (f"-{fingerprint(guidance)[:6]}" if guidance else "")
 
 
 def _check_models(addresses: list[str]) -> None:
