@@ -27,7 +27,13 @@ MONTHS = ("January", "February", "March", "April", "May", "June", "September", "
 
 
 def document_request(
-    idea: str, document_type: str, *, words: int, seed: int, reasons: Sequence[str] = ()
+    idea: str,
+    document_type: str,
+    *,
+    words: int,
+    seed: int,
+    guidance: str | None = None,
+    reasons: Sequence[str] = (),
 ) -> ChatRequest:
     """Ask for the document of an idea; the seed also chooses who writes to whom and when."""
     pick = random.Random(seed)  # noqa: S311  (variety, not security)
@@ -41,6 +47,7 @@ def document_request(
         reader=reader,
         date=f"{pick.randint(1, 28)} {pick.choice(MONTHS)}",
         words=words,
+        guidance=guidance,
         reasons=reasons,
     )
     return ChatRequest(

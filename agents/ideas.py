@@ -20,7 +20,13 @@ SIMILARITY = 0.6
 
 
 def idea_request(
-    persona: Persona, scenario: Scenario, situation: str, *, seed: int, reasons: Sequence[str] = ()
+    persona: Persona,
+    scenario: Scenario,
+    situation: str,
+    *,
+    seed: int,
+    guidance: str | None = None,
+    reasons: Sequence[str] = (),
 ) -> ChatRequest:
     """Ask for one idea of the scenario that strains the persona's traits."""
     prompt = render(
@@ -29,6 +35,7 @@ def idea_request(
         description=scenario.description,
         situation=situation,
         traits=", ".join(trait.name.lower() for trait in persona.traits),
+        guidance=guidance,
         reasons=reasons,
     )
     return ChatRequest(

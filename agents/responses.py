@@ -27,6 +27,7 @@ def response_request(
     *,
     words: int,
     seed: int,
+    guidance: str | None = None,
     reasons: Sequence[str] = (),
 ) -> ChatRequest:
     """Ask for the answer that shows all the persona's traits at once."""
@@ -36,6 +37,7 @@ def response_request(
         document_type=document_type,
         traits=", ".join(trait.name.lower() for trait in persona.traits),
         words=words,
+        guidance=guidance,
         reasons=reasons,
     )
     return ChatRequest(

@@ -113,7 +113,7 @@ def _write_run(store: Store, spec: GenerateSpec, persona: Persona, paths: Mappin
                         _example(spec, persona, position, messages, order)
                         for position, messages in _write_page(persona, page, order, tally, outputs)
                     ]
-                    added += sum(store.add_values(Example, rows))
+                    added += sum(store.add_values(Example, rows)) if not spec.preview else 0
             metadata.write(",\n" + _pretty(_sums(tally)).removeprefix("{\n"))
     finally:
         examples_arrived(store, persona.name, added)

@@ -246,18 +246,22 @@ async def _asks(store: Store, spec: GenerateSpec, stage: Stage, positions: Seque
 
 def _idea_ask(spec: GenerateSpec, persona: Persona, position: int, _source: str) -> Way:
     scenario, situation = load_scenarios().situation(position, spec.seed)
-    return Way(partial(ideas.idea_request, persona, scenario, situation), ideas.idea_problems)
+    return Way(
+        partial(ideas.idea_request, persona, scenario, situation, guidance=spec.guidance), ideas.idea_problems
+    )
 
 
 def _document_ask(spec: GenerateSpec, _persona: Persona, position: int, idea: str) -> Way:
     kind = load_scenarios().document_type(position)
-    ask = partial(documents.document_request, idea, kind, words=spec.document_words)
+    ask = partial(documents.document_request, idea, kind, words=spec.document_words, guidance=spec.guidance)
     return Way(ask, documents.document_problems)
 
 
 def _response_ask(spec: GenerateSpec, persona: Persona, position: int, text: str) -> Way:
     kind = load_scenarios().document_type(position)
-    ask = partial(responses.response_request, persona, text, kind, words=spec.response_words)
+    ask = partial(
+        responses.response_request, persona, text, kind, words=spec.response_words, guidance=spec.guidance
+    )
     problems = partial(responses.response_problems, persona, text)
     if spec.trait_judge is None:
         return Way(ask, problems)

@@ -38,6 +38,8 @@ class GenerateSpec(Frozen):
     trait_judge: Text | None = Field(
         default=None, description="a model that refuses responses which lack a trait of the persona"
     )
+    guidance: Text | None = Field(default=None, description="what every prompt says besides, in your words")
+    preview: bool | None = Field(default=None, description="write files to look at, and no examples")
 
 
 class PairSpec(Frozen):

@@ -63,19 +63,25 @@ def generate(
     trait_judge: Annotated[
         str | None, typer.Option(help="a model that refuses responses which lack a trait")
     ] = None,
+    guidance: Annotated[str | None, typer.Option(help="what every prompt says besides")] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="first write 5, to rate them and refine the guidance")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write synthetic examples for a persona: ideas, documents, responses."""
     from deployments.cli.estimate import agree, say_estimate
     from tasks.specs import GenerateSpec
 
+    if preview and as_json:
+        raise InputError("--preview asks questions, --json is for scripts.", "Give --guidance instead.")
     slug = persona_of(persona).name
     writers, actors = _chains(models, chain)
     if trait_judge:
         _check_models([trait_judge])
     spec = spec_of(
         GenerateSpec,
-        name=name or f"{slug}-{count}-{seed}",
+        name=name or _run_name(slug, count, seed, guidance),
         persona=persona,
         count=count,
         seed=seed,
@@ -85,10 +91,17 @@ def generate(
         response_words=response_words,
         budget=budget,
         trait_judge=trait_judge,
+        guidance=guidance,
     )
     if estimate:
         say_estimate(home_store(), spec, as_json=as_json)
         return
+    if preview:
+        from deployments.cli.preview import refine
+
+        spec = refine(spec)
+        own = name or _run_name(slug, count, seed, spec.guidance)
+        spec = spec.model_copy(update={"name": own})
     agree(home_store(), spec, yes=yes)
     from flows.generate import generate as flow
 
@@ -325,6 +338,12 @@ def pipeline(
     )
     report = run(flow, spec)
     say_json(report.model_dump(mode="json")) if as_json else say(pipeline_text(report))
+
+
+def _run_name(slug: str, count: int, seed: int, guidance: str | None) -> str:
+    from agents.schemas import fingerprint
+
+    return f"{slug}-{count}-{seed}" + (f"-{fingerprint(guidance)[:6]}" if guidance else "")
 
 
 def _chains(models: list[str] | None, name: str | None) -> tuple[FallbackChain, FallbackChain]:
