@@ -113,6 +113,16 @@ class Loop:
         told = self.trains_in is not None and self.trains_in.exists()
         return str(json.loads(self.trains_in.read_text())["status"]) if told else None
 
+    def submitted(self) -> bool:
+        """Tell whether the trainer is at work, and have it stand still until the next kill."""
+        if self.trainer() != "running":
+            return False
+        self.house.hold_trainers(still=True)
+        return True
+
+    def go_on(self) -> None:
+        self.house.hold_trainers(still=False)
+
     def trained(self) -> bool:
         _, status, restarts = self.job()
         abandoned = self.thing == "flow" and not restarts
@@ -155,9 +165,9 @@ class Loop:
         self.kill(stage)
         if not stage.gate:
             assert stage.unfinished(self), "a miss: it was over before the kill"
-        else:
-            self.house.open_gate(stage.gate)
         self.restart()
+        if stage.gate:
+            self.house.open_gate(stage.gate)
         stage.then(self)
         self.await_next(stage)
         self.looked = time.monotonic() - 10.0 * (stage.name == "train")
@@ -249,12 +259,13 @@ STAGES = (
         unfinished=lambda loop: len(loop.calls()) < CALLS,
         over=Loop.generated,
     ),
-    Stage("submit", "retrain", gate="jobs", over=lambda loop: loop.trainer() is not None),
+    Stage("submit", "retrain", gate="jobs", over=Loop.submitted),
     Stage(
         "train",
         None,
         middle=lambda loop: loop.trainer() == "running",
         unfinished=lambda loop: loop.trainer() == "running",
+        then=Loop.go_on,
         over=Loop.trained,
     ),
     Stage(

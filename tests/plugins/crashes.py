@@ -120,6 +120,12 @@ class CrashHouse(Services):
         """Kill -9 whoever trains; tell whether somebody did."""
         return kill_all([process for process, _ in self._ours() if is_trainer(process)])
 
+    def hold_trainers(self, *, still: bool) -> None:
+        """Have whoever trains stand still, or go on."""
+        for process in [process for process, _ in self._ours() if is_trainer(process)]:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend() if still else process.resume()
+
     def kill_worker(self) -> None:
         """Kill -9 the worker, and nothing that it started."""
         self.kill("worker")
