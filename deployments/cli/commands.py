@@ -5,7 +5,7 @@ Does not know what they do.
 
 from __future__ import annotations
 
-from deployments.cli import loop, operation, stage
+from deployments.cli import data, loop, operation, stage
 from deployments.cli.app import app
 
-__all__ = ["app", "loop", "operation", "stage"]
+__all__ = ["app", "data", "loop", "operation", "stage"]
