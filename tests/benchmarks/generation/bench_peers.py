@@ -3,6 +3,7 @@
     python tests/benchmarks/generation/bench_peers.py --install FOLDER
     python tests/benchmarks/generation/bench_peers.py --environments FOLDER [--rows 200] [--rounds 3]
         [--only understudy litellm ...] [--scenarios plain faults ...] [--save results.jsonl]
+    python tests/benchmarks/generation/bench_peers.py --tables results.jsonl
 
 A row is an idea, a document from the idea and a response from the document: three calls, 600 for 200 rows, 16
 at once, each answered after 0.2 ± 0.1 s. Ours is the real command, with its ledger and with a Prefect server
@@ -39,9 +40,17 @@ SERVER = {  # as `make server` has it
 }
 COLUMNS = "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |"
 HEADS = (
-    "first to last call", "whole process", "start to first call", "CPU", "calls", "beyond 3 a row", "rejected",
-    "failed", "peak", "rows",
-)  # fmt: skip
+    "first to last call",
+    "whole process",
+    "start to first call",
+    "CPU",
+    "calls",
+    "beyond 3 a row",
+    "rejected",
+    "failed",
+    "peak",
+    "rows",
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,7 @@ SCENARIOS = (
     Scenario("kill", "kill -9 at half of the calls, then again to the end", steps=({}, {}), kill=True),
     Scenario("truncated", "10 % of the answers are JSON that breaks off", {"truncated": 0.1}),
     Scenario("duplicates", "every first prompt twice; ours: the whole run a second time", steps=({},)),
-    Scenario(
-        "changed", "run, then again with another prompt in the last stage", steps=({}, {"changed": True})
-    ),
+    Scenario("changed", "again with another prompt in the last stage", steps=({}, {"changed": True})),
     Scenario("dead", "the first provider of the chain breaks every connection off", ours_only=True),
 )
 
@@ -109,7 +116,7 @@ def measure(contender: Contender, scenario: Scenario, options: argparse.Namespac
                     contender.command(python, asked, folder),
                     contender.environment(asked, folder, server.url, more),
                     folder,
-                    limit=options.limit,
+                    limit=options.give_up,
                     done=lambda: killed and server.counts()["calls"] >= half,  # noqa: B023
                 )
             )
@@ -158,6 +165,8 @@ def line(name: str, runs: Sequence[Figures]) -> str:
         return median(getattr(run, field) for run in runs)
 
     seconds = [f"{middle(field):.1f} s" for field in ("seconds", "wall", "first", "cpu")]
+    if name == OURS:
+        seconds[-1] += f" + {middle('prefect_cpu'):.1f} s Prefect server"
     whole = [f"{middle(field):.0f}" for field in ("calls", "more", "rejected", "failed", "peak")]
     rows = sorted({run.rows for run in runs})
     problems = sorted({run.problem for run in runs if run.problem})
@@ -181,13 +190,27 @@ def compare(scenario: Scenario, contenders: Sequence[Contender], options: argpar
                 continue
             run = measure(contender, scenario, options)
             found.setdefault(contender.name, []).append(run)
-            told = {"scenario": scenario.name, "round": number, "name": contender.name, **asdict(run)}
             load = round(os.getloadavg()[0], 1)
-            print(json.dumps(told | {"load": load}), file=sys.stderr, flush=True)
+            told = {"scenario": scenario.name, "round": number, "name": contender.name, "load": load}
+            print(json.dumps(told | {"figures": asdict(run)}), file=sys.stderr, flush=True)
             if options.save:
                 with options.save.open("a") as file:
-                    file.write(json.dumps(told | {"load": load}) + "\n")
+                    file.write(json.dumps(told | {"figures": asdict(run)}) + "\n")
     print(table(scenario, found), flush=True)
+
+
+def show(saved: Path) -> None:
+    """Print the tables of saved runs."""
+    runs = [json.loads(text) for text in saved.read_text().splitlines()]
+    loads = [run["load"] for run in runs]
+    print(f"load average {min(loads)} to {max(loads)} after the runs\n")
+    for scenario in SCENARIOS:
+        found: dict[str, list[Figures]] = {}
+        for run in runs:
+            if run["scenario"] == scenario.name:
+                found.setdefault(run["name"], []).append(Figures(**run["figures"]))
+        if found:
+            print(table(scenario, found))
 
 
 def main() -> None:
@@ -198,11 +221,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=150, help="seconds after which a run is given up")
+    parser.add_argument("--give-up", type=float, default=150, help="seconds after which a run is given up")
     parser.add_argument("--only", nargs="+", choices=[contender.name for contender in CONTENDERS])
     parser.add_argument("--scenarios", nargs="+", choices=[scenario.name for scenario in SCENARIOS])
     parser.add_argument("--save", type=Path, help="a file that gets every run as a line of JSON")
+    parser.add_argument("--tables", type=Path, help="print the tables of saved runs, and measure nothing")
     options = parser.parse_args()
+    if options.tables:
+        show(options.tables)
+        return
     if options.install:
         install(options.install)
         return

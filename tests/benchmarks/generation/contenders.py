@@ -1,4 +1,4 @@
-"""Who writes the workload: Understudy's own command, litellm alone, and four peers in environments of their own.
+"""Who writes the workload: Understudy's own command, litellm alone, four peers in environments of their own.
 
 Does not know how a run is measured. A peer is the pinned package of the index; its workload script lies in
 `peers/` and is run with the Python of its environment.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -87,11 +88,9 @@ def run_process(
 
 def rows_of(output: str) -> int:
     """Return the whole rows that the JSON at the end of an output tells of; 0 when it tells of none."""
-    for start in [
-        at for at, sign in enumerate(output) if sign == "{" and (at == 0 or output[at - 1] == "\n")
-    ]:
+    for start in re.finditer(r"^\{", output, re.MULTILINE):
         try:
-            told = json.loads(output[start:])
+            told = json.loads(output[start.start() :])
         except json.JSONDecodeError:
             continue
         return int(told.get("rows", told.get("accepted", 0)))

@@ -1,7 +1,12 @@
 """The workload with Curator: three LLM blocks, one after the other, each over the dataset of the one before.
 
-Its cache lies in the folder, a file per block; a killed block goes on where its file stops.
+Its cache lies in the folder, a file per block; a killed block goes on where its file stops. It counts tokens
+with an encoding that is downloaded at first use, or read from where litellm, which it brings, has a copy.
 """
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
 
 from bespokelabs import curator
 from workload import DOCUMENT, IDEA, MODEL, SYSTEM, TOKENS, TRAITS, Workload, fill, read_workload, tell
@@ -49,6 +54,11 @@ def block(kind: type[curator.LLM], system: str, work: Workload) -> curator.LLM:
 
 
 def main() -> None:
+    litellm = find_spec("litellm")
+    assert litellm is not None
+    assert litellm.origin is not None
+    tokenizers = Path(litellm.origin).parent / "litellm_core_utils" / "tokenizers"
+    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(tokenizers))
     work = read_workload()
     cache = str(work.folder)
     rows = [{"topic": topic} for topic in work.topics]

@@ -6,7 +6,7 @@ Its checkpoints lie in the folder, saved after every 50 rows.
 import pandas
 from sdg_hub import Flow, FlowMetadata
 from sdg_hub.core.blocks import LLMChatBlock, LLMResponseExtractorBlock, PromptBuilderBlock
-from workload import DOCUMENT, IDEA, MODEL, SYSTEM, TOKENS, TRAITS, Workload, read_workload, tell
+from workload import DOCUMENT, IDEA, MODEL, SYSTEM, TOKENS, TRAITS, Workload, fill, read_workload, tell
 
 SAVE_EVERY = 50
 
@@ -39,11 +39,10 @@ def stage(name: str, system: str, prompt: str, source: str, work: Workload) -> l
 def main() -> None:
     work = read_workload()
     blocks = stage("idea", SYSTEM, IDEA, "topic", work)
-    blocks += stage(
-        "document", SYSTEM, DOCUMENT.replace("{{ idea }}", "{{ idea_content }}"), "idea_content", work
-    )
-    last = work.response.replace("{{ document }}", "{{ document_content }}")
-    blocks += stage("response", TRAITS, last, "document_content", work)
+    document = fill(DOCUMENT, idea="{{ idea_content }}")
+    blocks += stage("document", SYSTEM, document, "idea_content", work)
+    response = fill(work.response, document="{{ document_content }}")
+    blocks += stage("response", TRAITS, response, "document_content", work)
     flow = Flow(blocks=blocks, metadata=FlowMetadata(name="bench"))
     flow.set_model_config(model=f"openai/{MODEL}", api_base=work.url, api_key="none")
     made = flow.generate(

@@ -14,12 +14,12 @@ from pathlib import Path
 MODEL = "mock"
 SYSTEM = "You write short, concrete texts from working life."
 TRAITS = (
-    "You are open, fair and clear; you name what is known, what is not, and what should happen next. " * 4
+    "You are open, fair and clear; you name what is known, what is not, and what should happen next. " * 3
 )
 IDEA = (
-    "Write one workplace situation, number {{ topic }}. Give the person a name and a job, say what went wrong "
-    "or what must be decided, who disagrees, and what makes it hard. It should call for an answer that is "
-    "open, fair and clear. Two or three sentences. No title and no list."
+    "Write one workplace situation, number {{ topic }}. Give the person a name and a job, say what went "
+    "wrong or what must be decided, who disagrees, and what makes it hard. It should call for an answer "
+    "that is open, fair and clear. Two or three sentences. No title and no list."
 )
 DOCUMENT = (
     "{{ idea }}\n\nWrite the full text of your memo to the whole team about this, about 120 words, with the "
