@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -62,28 +63,36 @@ def run_process(
         process = subprocess.Popen(
             command, env=environment, cwd=folder, stdout=out, stderr=err, start_new_session=True
         )
-        problem, looked = "", began
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            now = time.monotonic()
-            if now - began > limit:
-                problem = f"not done after {limit:.0f} s"
-                os.killpg(process.pid, signal.SIGKILL)
-            elif now - looked > LOOK_AT_CALLS:
-                looked = now
-                if done():
-                    problem = "killed"
-                    os.killpg(process.pid, signal.SIGKILL)
-            time.sleep(LOOK)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
+        try:
+            problem, usage = follow(process, until=began + limit, done=done)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
+    wall = time.monotonic() - began
     if process.returncode and not problem:
         problem = f"exit {process.returncode}: {errors.read_text(errors='replace')[-TAIL:]}"
-    wall = time.monotonic() - began
     return Outcome(began, wall, usage.ru_utime + usage.ru_stime, rows_of(output.read_text()), problem)
+
+
+def follow(
+    process: subprocess.Popen[bytes], *, until: float, done: Callable[[], bool]
+) -> tuple[str, resource.struct_rusage]:
+    """Wait for the end of a process, or kill its group; return why, and what it and its children used."""
+    problem, looked = "", time.monotonic()
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return problem, usage
+        now = time.monotonic()
+        if now > until:
+            problem = "given up, not done in time"
+        elif now - looked > LOOK_AT_CALLS:
+            looked = now
+            problem = "killed" if done() else problem
+        if problem:
+            os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(LOOK)
 
 
 def rows_of(output: str) -> int:
