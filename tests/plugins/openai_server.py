@@ -60,7 +60,10 @@ class Faults:
 
 @dataclass
 class Counts:
-    """What it saw; `repeated` counts requests whose prompt had been answered before."""
+    """What it saw; `repeated` counts requests whose prompt had been answered before.
+
+    `first_at` and `ended_at` are monotonic seconds of this machine: the first request, the last answer.
+    """
 
     calls: int = 0
     answered: int = 0
@@ -68,6 +71,8 @@ class Counts:
     failed: int = 0
     peak: int = 0
     repeated: int = 0
+    first_at: float = 0.0
+    ended_at: float = 0.0
 
 
 @dataclass
@@ -109,6 +114,7 @@ class Server:
         if route not in ROUTES:
             return await send(writer, 404, error(f"no {route} here"))
         self.counts.calls += 1
+        self.counts.first_at = self.counts.first_at or time.monotonic()
         self.last = json.loads(body)
         self.headers = {
             name: value for name, value in headers.items() if name in ("authorization", "x-api-key")
@@ -121,6 +127,7 @@ class Server:
             return await self.chat(route, headers, self.last, writer)
         finally:
             self.running -= 1
+            self.counts.ended_at = time.monotonic()
 
     async def chat(
         self, route: str, headers: dict[str, str], asked: dict[str, Any], writer: asyncio.StreamWriter
