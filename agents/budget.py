@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from agents.chat import ChatAnswer, ChatDelta, ChatModel, ChatRequest, Tariff, TextScore, Usage
+from agents.chat import ChatAnswer, ChatDelta, ChatModel, ChatRequest, Relay, Tariff, TextScore, Usage
 from agents.errors import BudgetReached
 from agents.schemas import Messages
 
@@ -51,26 +51,12 @@ class Purse:
 
 
 @dataclass(frozen=True)
-class BudgetedModel:
+class BudgetedModel(Relay):
     """A ChatModel whose answers are paid from a purse."""
 
     model: ChatModel
     purse: Purse
     tariff: Tariff
-
-    @property
-    def address(self) -> str:
-        """Return the address of the model."""
-        return self.model.address
-
-    @property
-    def context_window(self) -> int:
-        """Return the window of the model."""
-        return self.model.context_window
-
-    def count_tokens(self, messages: Messages) -> int:
-        """Return the number of tokens as the model counts them."""
-        return self.model.count_tokens(messages)
 
     async def complete(self, request: ChatRequest) -> ChatAnswer:
         """Answer the request if it can be paid for; raise BudgetReached otherwise."""

@@ -110,6 +110,26 @@ class ChatModel(Protocol):
         """Return the log-probabilities of the last turn, which must be the assistant's."""
 
 
+class Relay:
+    """What a model in front of another passes on as it is."""
+
+    model: ChatModel
+
+    @property
+    def address(self) -> str:
+        """Return the address of the model."""
+        return self.model.address
+
+    @property
+    def context_window(self) -> int:
+        """Return the window of the model."""
+        return self.model.context_window
+
+    def count_tokens(self, messages: Messages) -> int:
+        """Return the number of tokens as the model counts them."""
+        return self.model.count_tokens(messages)
+
+
 @dataclass(frozen=True)
 class ModelAddress:
     """`provider/name` or `provider/name@adapter`."""

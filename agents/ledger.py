@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 from uuid import uuid4
 
-from agents.chat import ChatAnswer, ChatDelta, ChatModel, ChatRequest, TextScore, Usage
+from agents.chat import ChatAnswer, ChatDelta, ChatModel, ChatRequest, Relay, TextScore, Usage
 from agents.schemas import Frozen, Messages, fingerprint
 
 CallKind = Literal["answer", "score"]
@@ -62,7 +62,7 @@ def call_key(kind: CallKind, stage: str, model: str, request: str) -> str:
 
 
 @dataclass
-class LedgerModel:
+class LedgerModel(Relay):
     """A ChatModel that answers finished calls from the ledger and records new ones before use.
 
     With `replay=False` every call is made and recorded under a key of its own: live chat is accounted
@@ -76,20 +76,6 @@ class LedgerModel:
     replay: bool = True
     slot: Slot = nullcontext
     count: CallCount = field(default_factory=CallCount)
-
-    @property
-    def address(self) -> str:
-        """Return the address of the model behind the ledger."""
-        return self.model.address
-
-    @property
-    def context_window(self) -> int:
-        """Return the window of the model behind the ledger."""
-        return self.model.context_window
-
-    def count_tokens(self, messages: Messages) -> int:
-        """Return the number of tokens as the model behind the ledger counts them."""
-        return self.model.count_tokens(messages)
 
     async def complete(self, request: ChatRequest) -> ChatAnswer:
         """Answer from the ledger if this call was finished before, otherwise from the model."""

@@ -19,7 +19,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TypeVar
 
-from agents.chat import ChatAnswer, ChatDelta, ChatModel, ChatRequest, TextScore
+from agents.chat import ChatAnswer, ChatDelta, ChatModel, ChatRequest, Relay, TextScore
 from agents.errors import PERMANENT, ModelError, RateLimited
 from agents.ledger import Slot
 from agents.schemas import Messages
@@ -150,7 +150,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class PacedModel:
+class PacedModel(Relay):
     """A ChatModel that is asked at its provider's pace, each call in a slot, and tried again as told.
 
     `attempts` counts the tries of one call; `delays` are the seconds before each further one, the last
@@ -165,20 +165,6 @@ class PacedModel:
     attempts: int = 1
     delays: tuple[float, ...] = ()
     gives_way: bool = False
-
-    @property
-    def address(self) -> str:
-        """Return the address of the model."""
-        return self.model.address
-
-    @property
-    def context_window(self) -> int:
-        """Return the window of the model."""
-        return self.model.context_window
-
-    def count_tokens(self, messages: Messages) -> int:
-        """Return the number of tokens as the model counts them."""
-        return self.model.count_tokens(messages)
 
     async def complete(self, request: ChatRequest) -> ChatAnswer:
         """Answer the request."""

@@ -14,7 +14,7 @@ sys.path.insert(0, str(PLUGINS))
 for name in [name for name in os.environ if name.startswith(("PREFECT_", "UNDERSTUDY_"))]:
     del os.environ[name]
 os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
-pytest_plugins = ["postgresql", "databases"]
+pytest_plugins = ["postgresql", "databases", "remotes"]
 settings.register_profile("no deadline", deadline=None)  # no test here asserts a time
 settings.load_profile("no deadline")
 

@@ -2,10 +2,12 @@
 
 import pytest
 
-from agents.chat import parse_address
-from agents.errors import KeyMissing, NotFound
+from agents.chat import open_model, parse_address
+from agents.errors import KeyMissing, ModelUnavailable, NotFound
 from agents.plugins import load_plugin
 from tasks.chains import check_models, find_chain, load_chains
+from tasks.models import remote_places
+from tasks.storage.settings import read_settings
 
 KEYS = ("ANTHROPIC_API_KEY", "OPENROUTER_API_KEY")
 
@@ -47,6 +49,8 @@ def test_an_unknown_model_is_refused(monkeypatch: pytest.MonkeyPatch, address: s
 
 def test_what_is_only_not_there_now_is_left_to_the_chain() -> None:
     check_models(["scripted/missing", "scripted/write"])
+    with pytest.raises(ModelUnavailable):
+        open_model("scripted/missing", remote_places(read_settings()))
 
 
 def test_an_unknown_chain_is_told_what_there_is() -> None:

@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
 
 import httpx
 import pytest
 from openai.types import chat as types
-from openai_server import Remote, openai_server
+from openai_server import Remote
 
 from agents.chat import ChatAnswer, ChatModel, ChatRequest, ModelPlaces, Sampling, open_model
 from agents.errors import (
@@ -28,18 +27,6 @@ from agents.refusals import refusal
 from agents.schemas import chat
 
 ASKED = ChatRequest(messages=chat(("system", "Be brief."), ("user", "Hello")), sampling=Sampling(seed=1))
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Remote]:
-    with openai_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Remote) -> Remote:
-    running.set()
-    return running
 
 
 def opened(server: Remote, name: str = "openai/teacher", **variables: str) -> ChatModel:

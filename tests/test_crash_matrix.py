@@ -342,6 +342,7 @@ def test_the_loop_survives_the_kills_of(thing: str, house: CrashHouse, matrix: M
     for stage in STAGES:
         matrix.cells[thing, stage.name] = "WENT WRONG"
         matrix.cells[thing, stage.name] = loop.survive(stage)
+        assert matrix.cells[thing, stage.name].startswith("ok")
     nothing_lost_or_doubled(loop)
     matrix.cells[thing, NEWS] = ", ".join(news.rpartition(".")[2] for news in house.news(f"{loop.persona}-"))
 

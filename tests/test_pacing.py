@@ -1,30 +1,17 @@
 """How often a model is asked: refusals are waited out, passing failures tried again call by call."""
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
 
 import pytest
-from openai_server import Remote, openai_server
+from openai_server import Remote
 
 from agents.chat import ChatAnswer, ChatRequest, ModelPlaces, Sampling, open_model
 from agents.errors import KeyRefused, ModelError, RateLimited
 from agents.pacing import DOWN, REGAIN, Learned, Pace, PacedModel
 from agents.schemas import chat
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Remote]:
-    with openai_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Remote) -> Remote:
-    running.set()
-    return running
 
 
 def paced(server: Remote, pace: Pace, **options) -> PacedModel:

@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from openai_server import COST, Remote, openai_server
+from openai_server import COST, Remote
 
 from agents.chat import ChatModel, ChatRequest, ModelPlaces, Sampling, Tariff, open_model
 from agents.errors import (
@@ -28,18 +27,6 @@ pytestmark = pytest.mark.slow
 SONNET, ROUTED = "anthropic/claude-sonnet-5-5", "openrouter/anthropic/claude-sonnet-5.5"
 GEMINI = "openrouter/google/gemini-3.1-pro-preview"
 ASKED = ChatRequest(messages=chat(("system", "Be brief."), ("user", "Hello")), sampling=Sampling(seed=1))
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Remote]:
-    with openai_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Remote) -> Remote:
-    running.set()
-    return running
 
 
 def opened(name: str, server: Remote | None = None, **more: object) -> ChatModel:
